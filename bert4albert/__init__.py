@@ -1,0 +1,52 @@
+"""Pretrained ALBERT and BERT in Keras 3, with ALBERT's weight sharing as one argument.
+
+Names are imported when they are first used, so that `import bert4albert` loads no Keras backend.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bert4albert.build import build_model
+    from bert4albert.config import ModelConfig
+    from bert4albert.errors import Bert4AlbertError, CheckpointError, ConfigError, DataError, TokenizerError
+    from bert4albert.model import Trunk, trunk_of
+    from bert4albert.text import Tokenizer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "build_model": "build",
+    "ModelConfig": "config",
+    "Bert4AlbertError": "errors",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "TokenizerError": "errors",
+    "Trunk": "model",
+    "trunk_of": "model",
+    "Tokenizer": "text",
+}
+
+__all__ = [  # noqa: RUF022
+    "build_model",
+    "Tokenizer",
+    "trunk_of",
+    "Trunk",
+    "ModelConfig",
+    "Bert4AlbertError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "TokenizerError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bert4albert' has no attribute {name!r}")
+    return getattr(import_module(f"bert4albert.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,205 @@
+"""TensorFlow checkpoints (PREFIX.index and PREFIX.data-*), read without TensorFlow.
+
+Reading them here costs no import of several seconds on the other backends, reads one tensor at a time,
+checks every checksum, and answers a damaged file with an error where TensorFlow's reader may abort.
+Format: tensorflow/core/protobuf/tensor_bundle.proto, in a LevelDB table (leveldb/doc/table_format.md).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import google_crc32c
+
+from bert4albert.checkpoint.files import TensorFile, TensorInfo
+from bert4albert.errors import CheckpointError
+
+_MAGIC = 0xDB4775248B80FB57
+_FOOTER_BYTES = 48
+_BLOCK_TRAILER_BYTES = 5
+_DTYPES = {1: "float32", 2: "float64", 3: "int32", 9: "int64", 14: "bfloat16", 19: "float16", 7: "string"}
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+class _Damaged(Exception):
+    """The bytes do not follow the format."""
+
+
+@dataclass(frozen=True)
+class _Entry(TensorInfo):
+    shard: int = 0
+    offset: int = 0
+    size: int = 0
+    checksum: int = 0
+
+
+class TFBundle(TensorFile):
+    """A TensorFlow checkpoint.
+
+    Arguments:
+        prefix: the path without `.index`, as TensorFlow names a checkpoint.
+
+    Raises `CheckpointError` for a missing or damaged file, and for a TF2 object checkpoint.
+    """
+
+    def __init__(self, prefix: str | os.PathLike[str]) -> None:
+        self.path = self._prefix = Path(prefix)
+        index = self._prefix.with_name(self._prefix.name + ".index")
+        try:
+            data = index.read_bytes()
+        except OSError as error:
+            raise CheckpointError(
+                f"{index} cannot be read ({error.strerror}); pass the prefix of a checkpoint."
+            ) from error
+        try:
+            entries = dict(_table(data))
+            self._num_shards = _header(entries.pop(b"", b""))
+            tensors = {name.decode(): _entry(value) for name, value in entries.items()}
+        except (_Damaged, UnicodeDecodeError, struct.error, IndexError) as error:
+            raise CheckpointError(
+                f"{index} is not a readable TensorFlow checkpoint index ({error}); copy or download it again."
+            ) from error
+        if _OBJECT_GRAPH in tensors:
+            raise CheckpointError(
+                f"{self.path} is a TF2 object checkpoint, whose tensor names do not say which weight is which; "
+                "load it with the program that wrote it and save the weights by name "
+                "(the original TF1 checkpoint, or Hugging Face safetensors)."
+            )
+        self.tensors = tensors
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the bytes of one tensor, its checksum verified."""
+        entry = self.tensors[name]
+        assert isinstance(entry, _Entry)
+        if entry.dtype == "string" or entry.size != entry.num_bytes:
+            raise CheckpointError(
+                f"{self.path}: the tensor {name} has {entry.size} bytes, which is not {entry.dtype} of shape "
+                f"{entry.shape}; the index is damaged, or the tensor is not a weight."
+            )
+        shard = self._prefix.with_name(f"{self._prefix.name}.data-{entry.shard:05d}-of-{self._num_shards:05d}")
+        try:
+            with open(shard, "rb") as file:
+                # Asked before reading, so that a damaged size cannot ask for memory.
+                if entry.offset + entry.size > os.fstat(file.fileno()).st_size:
+                    raise CheckpointError(f"{shard} is cut short at the tensor {name}; copy or download it again.")
+                file.seek(entry.offset)
+                data = file.read(entry.size)
+        except OSError as error:
+            raise CheckpointError(f"{shard}, which holds {name}, cannot be read ({error.strerror}).") from error
+        if _masked(google_crc32c.value(data)) != entry.checksum:
+            raise CheckpointError(f"{shard}: the tensor {name} fails its checksum; the file is damaged, copy it again.")
+        return data
+
+
+def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield every key and value of a LevelDB table."""
+    footer = data[-_FOOTER_BYTES:]
+    if len(footer) < _FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != _MAGIC:
+        raise _Damaged("its last bytes are not those of an index")
+    position = _varint(footer, _varint(footer, 0)[1])[1]
+    offset, position = _varint(footer, position)
+    size, _ = _varint(footer, position)
+    for _, handle in _block(data, offset, size):
+        start, position = _varint(handle, 0)
+        length, _ = _varint(handle, position)
+        yield from _block(data, start, length)
+
+
+def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the entries of one block, whose keys are stored as what differs from the key before."""
+    end = offset + size
+    if end + _BLOCK_TRAILER_BYTES > len(data) or size < 4:
+        raise _Damaged("a block lies outside the file")
+    kind, checksum = struct.unpack_from("<BI", data, end)
+    if _masked(google_crc32c.value(data[offset : end + 1])) != checksum:
+        raise _Damaged("a block fails its checksum")
+    if kind != 0:
+        raise _Damaged("it is compressed, which checkpoints are not")
+    restarts = struct.unpack_from("<I", data, end - 4)[0]
+    position, stop, key = offset, end - 4 * (restarts + 1), b""
+    if stop < offset:
+        raise _Damaged("a block has more restart points than bytes")
+    while position < stop:
+        shared, position = _varint(data, position)
+        added, position = _varint(data, position)
+        length, position = _varint(data, position)
+        if shared > len(key) or position + added + length > stop:
+            raise _Damaged("an entry lies outside its block")
+        key = key[:shared] + data[position : position + added]
+        position += added
+        yield key, data[position : position + length]
+        position += length
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise _Damaged("a number has too many bytes")
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield (field number, value) of a protocol buffer message."""
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        value: int | bytes
+        if tag & 7 == 0:
+            value, position = _varint(message, position)
+        elif tag & 7 == 2:
+            length, position = _varint(message, position)
+            if position + length > len(message):
+                raise _Damaged("a field lies outside its message")
+            value, position = message[position : position + length], position + length
+        elif tag & 7 == 5:
+            value, position = struct.unpack_from("<I", message, position)[0], position + 4
+        else:
+            raise _Damaged("a field has a type that is not used there")
+        yield tag >> 3, value
+
+
+def _header(message: bytes) -> int:
+    fields = dict(_fields(message))
+    shards = fields.get(1, 0)
+    if fields.get(2, 0) != 0:
+        raise _Damaged("it was written on a big-endian machine")
+    if not isinstance(shards, int) or not 1 <= shards < 100_000:
+        raise _Damaged("its header does not say how many data files there are")
+    return shards
+
+
+def _entry(message: bytes) -> _Entry:
+    numbers = {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}
+    shape: tuple[int, ...] = ()
+    for field, value in _fields(message):
+        if field == 2 and isinstance(value, bytes):
+            shape = tuple(_dimension(v) for f, v in _fields(value) if f == 2)
+        elif field == 7:
+            raise _Damaged("it holds tensors in slices (a partitioned variable), which is not supported")
+        elif field in numbers and isinstance(value, int):
+            numbers[field] = value
+    if numbers[1] not in _DTYPES:
+        raise _Damaged(f"a tensor has the unknown dtype number {numbers[1]}")
+    return _Entry(_DTYPES[numbers[1]], shape, numbers[3], numbers[4], numbers[5], numbers[6])
+
+
+def _dimension(message: int | bytes) -> int:
+    if not isinstance(message, bytes):
+        raise _Damaged("a shape is not a shape")
+    size = dict(_fields(message)).get(1, 0)
+    if not isinstance(size, int) or size >= 1 << 40:
+        raise _Damaged("a dimension is not a size")
+    return size
+
+
+def _masked(checksum: int) -> int:
+    """LevelDB's masked form, in which checksums are stored."""
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,0 +1,115 @@
+"""Who may look at whom, and multi-head self-attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from bert4albert.layers.base import ConfiguredLayer, register
+
+
+@register
+class AttentionMask(ConfiguredLayer):
+    """Compute once, from the ids alone, which positions each position may attend to.
+
+    Padding has token id 0; the first position is never masked, so that no row is empty. `lm` adds j <= i;
+    `unilm` adds c[j] <= c[i] with c the running sum of the segment ids (arXiv:1905.03197; bert4keras).
+
+    Call arguments:
+        token_ids, segment_ids: [batch, length].
+
+    Returns:
+        bool [batch, 1, length] for an encoder, else [batch, length, length].
+    """
+
+    def call(self, token_ids: Any, segment_ids: Any) -> Any:
+        """Return the mask, True where attention is allowed."""
+        position = ops.cumsum(ops.ones_like(token_ids, dtype="int32"), axis=1)
+        visible = ops.logical_or(ops.not_equal(token_ids, 0), position == 1)[:, None, :]
+        if self.config.application == "encoder":
+            return visible
+        order = position
+        if self.config.application == "unilm":
+            order = ops.cumsum(ops.cast(segment_ids, "int32"), axis=1)
+        return ops.logical_and(visible, order[:, None, :] <= order[:, :, None])
+
+    def compute_output_spec(self, token_ids: Any, segment_ids: Any) -> keras.KerasTensor:
+        """Return the mask's shape."""
+        batch, length = token_ids.shape
+        rows = 1 if self.config.application == "encoder" else length
+        return keras.KerasTensor((batch, rows, length), dtype="bool")
+
+
+@register
+class Attention(ConfiguredLayer):
+    """Multi-head self-attention (arXiv:1706.03762), with its output projection.
+
+    Call arguments:
+        hidden_states: [batch, length, hidden_size].
+        attention_bias: what to add to the scores, broadcast to [batch, heads, length, length]; None for nothing.
+
+    Returns:
+        [batch, length, hidden_size].
+    """
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        hidden_size = self.config.hidden_size
+        self.query = self._dense(hidden_size, "query")
+        self.key = self._dense(hidden_size, "key")
+        self.value = self._dense(hidden_size, "value")
+        self.output_dense = self._dense(hidden_size, "output")
+        self.dropout = self._dropout(self.config.attention_probs_dropout_prob, "dropout")
+
+    def parts(self) -> dict[str, keras.layers.Layer]:
+        """Return the sub-layers that hold weights."""
+        return {"query": self.query, "key": self.key, "value": self.value, "output": self.output_dense}
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights."""
+        for dense in self.parts().values():
+            dense.build((None, None, self.config.hidden_size))
+        self.built = True
+
+    def call(self, hidden_states: Any, attention_bias: Any = None) -> Any:
+        """Attend from every position to all that the bias allows."""
+        head_size = self.config.hidden_size // self.config.num_attention_heads
+        query = self._split_heads(self.query(hidden_states) * head_size**-0.5)
+        key, value = self._split_heads(self.key(hidden_states)), self._split_heads(self.value(hidden_states))
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        if attention_bias is not None:
+            scores = scores + attention_bias
+        context = ops.matmul(self.dropout(ops.softmax(scores, axis=-1)), value)
+        return self.output_dense(self._merge_heads(context))
+
+    def compute_output_shape(self, input_shape: Any, *_: Any) -> Any:
+        """Return the input's shape."""
+        return input_shape
+
+    def _split_heads(self, x: Any) -> Any:
+        batch, length, size = ops.shape(x)
+        heads = self.config.num_attention_heads
+        return ops.transpose(ops.reshape(x, (batch, length, heads, size // heads)), (0, 2, 1, 3))
+
+    def _merge_heads(self, x: Any) -> Any:
+        batch, heads, length, head_size = ops.shape(x)
+        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, heads * head_size))
+
+
+def attention_bias(attention_mask: Any, dtype: str) -> Any:
+    """Return what to add to attention scores so that masked positions get no weight.
+
+    Arguments:
+        attention_mask: bool or 0/1, [batch, length], [batch, 1, length] or [batch, length, length].
+        dtype: dtype of the scores.
+
+    Returns:
+        [batch, 1, 1 or length, length], 0 where allowed. Finite: half the dtype's range, so that a row
+        with everything masked is uniform and not NaN.
+    """
+    while len(attention_mask.shape) < 4:
+        attention_mask = ops.expand_dims(attention_mask, 1)
+    low = {"float16": -3e4, "bfloat16": -1e38, "float32": -1e38, "float64": -1e38}[dtype]
+    return ops.where(ops.cast(attention_mask, "bool"), ops.cast(0.0, dtype), ops.cast(low, dtype))

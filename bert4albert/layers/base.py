@@ -1,0 +1,68 @@
+"""What every layer of the trunk shares: one config, one dtype policy, one way to be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+
+from bert4albert.config import ModelConfig
+
+register = keras.saving.register_keras_serializable(package="bert4albert")
+
+
+def activation(name: str) -> Callable[[Any], Any]:
+    """Return the function of an entry of `config.ACTIVATIONS`."""
+    if name.startswith("gelu_"):
+        return lambda x: keras.ops.gelu(x, approximate=name == "gelu_tanh")
+    return keras.activations.get(name)
+
+
+def initializer(config: ModelConfig) -> keras.initializers.Initializer:
+    """Return a new truncated normal initializer; one instance used twice would draw the same numbers twice."""
+    return keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+
+class ConfiguredLayer(keras.layers.Layer):
+    """A layer that is fully described by the `ModelConfig`, and hands it to its parts.
+
+    Arguments:
+        config: a `ModelConfig`, or its `to_dict()` when Keras rebuilds the layer from a file.
+    """
+
+    def __init__(self, config: ModelConfig | Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config if isinstance(config, ModelConfig) else ModelConfig.from_dict(config)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings and the `ModelConfig`."""
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+    def parts(self) -> dict[str, keras.layers.Layer]:
+        """Return the sub-layers that hold weights, by their canonical names."""
+        return {}
+
+    def named_weights(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        """Yield (canonical name, variable) for every weight, such as 'block_0/query/kernel'."""
+        for name, part in self.parts().items():
+            if isinstance(part, ConfiguredLayer):
+                yield from part.named_weights(f"{prefix}/{name}")
+            else:
+                yield from ((f"{prefix}/{name}/{weight.name}", weight) for weight in part.weights)
+
+    def _dense(self, units: int, name: str, **kwargs: Any) -> keras.layers.Dense:
+        return keras.layers.Dense(
+            units, kernel_initializer=initializer(self.config), dtype=self.dtype_policy, name=name, **kwargs
+        )
+
+    def _embedding(self, rows: int, size: int, name: str) -> keras.layers.Embedding:
+        return keras.layers.Embedding(
+            rows, size, embeddings_initializer=initializer(self.config), dtype=self.dtype_policy, name=name
+        )
+
+    def _norm(self, name: str) -> keras.layers.LayerNormalization:
+        return keras.layers.LayerNormalization(epsilon=self.config.layer_norm_eps, dtype=self.dtype_policy, name=name)
+
+    def _dropout(self, rate: float, name: str) -> keras.layers.Dropout:
+        return keras.layers.Dropout(rate, dtype=self.dtype_policy, name=name)

@@ -1,0 +1,127 @@
+"""Word, segment and position embeddings, factorised or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from bert4albert.errors import ConfigError
+from bert4albert.layers.base import ConfiguredLayer, register
+
+
+@register
+class Embeddings(ConfiguredLayer):
+    """Add word, segment and position embeddings, normalise, and bring them to the hidden size.
+
+    ALBERT's order is sum, norm, dropout, mapping E -> H; the early brightmart models project the words
+    E -> H first and add, normalise at H. BERT has E = H and neither.
+
+    Call arguments:
+        inputs: token ids [batch, length]; with `reverse=True` vectors [..., E] (or H for projected words).
+        segment_ids: [batch, length].
+        position_ids: [batch, length]; needed when the config has `custom_position_ids`.
+        reverse: give the logits of every word, the product with the transposed word embeddings.
+
+    Returns:
+        [batch, length, hidden_size], or [..., vocab_size] logits without bias for `reverse=True`.
+        Raises `ConfigError` for a sequence longer than the positions.
+    """
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        config, size = self.config, self.config.embedding_sum_size
+        self.word = self._embedding(config.vocab_size, config.embedding_size, "word")
+        self.projection = self._dense(size, "projection", use_bias=False) if config.projected_words else None
+        self.segment = self._embedding(config.type_vocab_size, size, "segment")
+        self.position = self._embedding(config.max_position_embeddings, size, "position")
+        self.norm = self._norm("norm")
+        self.dropout = self._dropout(config.hidden_dropout_prob, "dropout")
+        self.mapping = self._dense(config.hidden_size, "mapping") if config.embedding_mapping else None
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights."""
+        config, size = self.config, self.config.embedding_sum_size
+        for table in (self.word, self.segment, self.position):
+            table.build((None, None))
+        if self.projection is not None:
+            self.projection.build((None, None, config.embedding_size))
+        self.norm.build((None, None, size))
+        if self.mapping is not None:
+            self.mapping.build((None, None, size))
+        self.built = True
+
+    def parts(self) -> dict[str, keras.layers.Layer]:
+        """Return the sub-layers that hold weights."""
+        parts = {"word": self.word, "segment": self.segment, "position": self.position, "norm": self.norm}
+        if self.projection is not None:
+            parts["projection"] = self.projection
+        if self.mapping is not None:
+            parts["mapping"] = self.mapping
+        return parts
+
+    def call(self, inputs: Any, segment_ids: Any = None, position_ids: Any = None, reverse: bool = False) -> Any:
+        """Embed token ids, or with `reverse` turn vectors into logits of the words."""
+        if reverse:
+            return self._logits(inputs)
+        normed = self.dropout(self.normalised(inputs, segment_ids, position_ids))
+        return normed if self.mapping is None else self.mapping(normed)
+
+    def normalised(self, token_ids: Any, segment_ids: Any, position_ids: Any = None) -> Any:
+        """Return the sum of the three embeddings after its norm, before any mapping to the hidden size."""
+        words = self.word(ops.cast(token_ids, "int32"))
+        if self.projection is not None:
+            words = self.projection(words)
+        segments = self.segment(ops.cast(segment_ids, "int32"))
+        positions = self._positions(token_ids, position_ids)
+        # Where the length is unknown until the step runs (TensorFlow), this name is what the error shows.
+        with keras.name_scope("input_longer_than_the_positions_of_the_model"):
+            return self.norm(words + segments + positions)
+
+    def compute_output_spec(
+        self, inputs: Any, segment_ids: Any = None, position_ids: Any = None, reverse: bool = False
+    ) -> keras.KerasTensor:
+        """Return the shape without running the layer, whose positions not every length fits."""
+        size = self.config.vocab_size if reverse else self.config.hidden_size
+        leading = inputs.shape[:-1] if reverse else inputs.shape
+        return keras.KerasTensor((*leading, size), dtype=self.compute_dtype)
+
+    def _logits(self, vectors: Any) -> Any:
+        if self.projection is not None:
+            vectors = ops.matmul(vectors, ops.transpose(self._table(self.projection.kernel)))
+        return ops.matmul(vectors, ops.transpose(self._table(self.word.embeddings)))
+
+    def _positions(self, token_ids: Any, position_ids: Any) -> Any:
+        if position_ids is not None:
+            return self._rows_at(ops.cast(position_ids, "int32"))
+        length = ops.shape(token_ids)[1]
+        if isinstance(length, int) and length > self.config.max_length:
+            raise ConfigError(
+                f"The input is {length} tokens long, but this model has {self.config.max_length} positions; "
+                "cut the text (maxlen=...), or build the model with hierarchical_position=True."
+            )
+        if self.config.hierarchical_position is not None:
+            return self._rows_at(ops.arange(length, dtype="int32"))
+        # A slice, not a lookup: where the length is unknown until the step runs, a sequence that is too long
+        # then fails to add up on every device, where a lookup on a GPU would return zeros.
+        return self._table(self.position.embeddings)[:length]
+
+    def _rows_at(self, position_ids: Any) -> Any:
+        """Return position embeddings, hierarchical where the config says so.
+
+        Source: Su Jianlin, kexue.fm/archives/7947: position q is alpha e'[q // P] + (1 - alpha) e'[q % P]
+        with e' = (e - alpha e[0]) / (1 - alpha).
+        """
+        alpha = self.config.hierarchical_position
+        if alpha is None:
+            return self.position(position_ids)
+        count = self.config.max_position_embeddings
+        table = self._table(self.position.embeddings)
+        base = (table - alpha * table[:1]) / (1 - alpha)
+        outer = ops.take(base, position_ids // count, axis=0)
+        inner = ops.take(base, position_ids % count, axis=0)
+        return alpha * outer + (1 - alpha) * inner
+
+    def _table(self, variable: Any) -> Any:
+        return ops.cast(variable, self.compute_dtype)

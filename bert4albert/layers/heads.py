@@ -1,0 +1,130 @@
+"""The heads that pretraining trained: pooler, sentence order, masked language model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from bert4albert.layers.base import ConfiguredLayer, activation, register
+
+
+@register
+class Pooler(ConfiguredLayer):
+    """Dense on the first position: [batch, length, hidden_size] -> [batch, hidden_size]."""
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.dense = self._dense(self.config.hidden_size, "dense")
+        self.activation = activation(self.config.with_pool or "tanh")
+
+    def parts(self) -> dict[str, keras.layers.Layer]:
+        """Return the sub-layers that hold weights."""
+        return {"dense": self.dense}
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights."""
+        self.dense.build((None, self.config.hidden_size))
+        self.built = True
+
+    def call(self, hidden_states: Any) -> Any:
+        """Pool the first position."""
+        return self.activation(self.dense(hidden_states[:, 0]))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return [batch, hidden_size]."""
+        return (input_shape[0], self.config.hidden_size)
+
+
+@register
+class SentenceHead(ConfiguredLayer):
+    """Two-way softmax on the pooled vector: ALBERT's sentence order (0 in order, 1 swapped), BERT's next sentence."""
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.dense = self._dense(2, "dense")
+
+    def parts(self) -> dict[str, keras.layers.Layer]:
+        """Return the sub-layers that hold weights."""
+        return {"dense": self.dense}
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights."""
+        self.dense.build((None, self.config.hidden_size))
+        self.built = True
+
+    def call(self, pooled: Any) -> Any:
+        """Return probabilities [batch, 2]."""
+        return ops.softmax(self.dense(pooled), axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return [batch, 2]."""
+        return (input_shape[0], 2)
+
+
+@register
+class MaskedLMTransform(ConfiguredLayer):
+    """Bring hidden states back to the size of the word embeddings: dense, activation, norm.
+
+    Call arguments:
+        hidden_states: [batch, length, hidden_size].
+        masked_positions: int [batch, count]: transform only these positions; None for all.
+
+    Returns:
+        [batch, length or count, size of the embedding sum].
+    """
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.dense = self._dense(self.config.embedding_sum_size, "dense")
+        self.activation = activation(self.config.hidden_act)
+        self.norm = self._norm("norm")
+
+    def parts(self) -> dict[str, keras.layers.Layer]:
+        """Return the sub-layers that hold weights."""
+        return {"dense": self.dense, "norm": self.norm}
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights."""
+        self.dense.build((None, None, self.config.hidden_size))
+        self.norm.build((None, None, self.config.embedding_sum_size))
+        self.built = True
+
+    def call(self, hidden_states: Any, masked_positions: Any = None) -> Any:
+        """Transform all positions, or only the given ones."""
+        if masked_positions is not None:
+            positions = ops.cast(masked_positions, "int32")[:, :, None]
+            hidden_states = ops.take_along_axis(hidden_states, positions, axis=1)
+        return self.norm(self.activation(self.dense(hidden_states)))
+
+    def compute_output_spec(self, hidden_states: Any, masked_positions: Any = None) -> keras.KerasTensor:
+        """Return the output's shape."""
+        rows = hidden_states.shape[:2] if masked_positions is None else masked_positions.shape
+        return keras.KerasTensor((*rows, self.config.embedding_sum_size), dtype=self.compute_dtype)
+
+
+@register
+class MaskedLMHead(ConfiguredLayer):
+    """Add the bias of each word to its logit and apply the head's activation: [..., vocab_size] to the same."""
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.activation = activation(self.config.with_mlm or "softmax")
+
+    def build(self, input_shape: Any) -> None:
+        """Create the bias."""
+        self.bias = self.add_weight(shape=(self.config.vocab_size,), initializer="zeros", name="bias")
+        self.built = True
+
+    def named_weights(self, prefix: str) -> Any:
+        """Yield the bias."""
+        yield f"{prefix}/bias", self.bias
+
+    def call(self, logits: Any) -> Any:
+        """Return the head's output for every word."""
+        return self.activation(logits + ops.cast(self.bias, self.compute_dtype))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the input's shape."""
+        return input_shape

@@ -1,0 +1,180 @@
+"""The trunk: one functional Keras model made of embeddings, encoder and the heads asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from bert4albert.config import ModelConfig
+from bert4albert.errors import ConfigError
+from bert4albert.layers import (
+    AttentionMask,
+    Embeddings,
+    Encoder,
+    MaskedLMHead,
+    MaskedLMTransform,
+    Pooler,
+    SentenceHead,
+)
+from bert4albert.layers.base import ConfiguredLayer, initializer, register
+from bert4albert.sharing import depths_of_block, describe_schedule
+
+_LAYER_CLASSES: dict[str, type[ConfiguredLayer]] = {
+    "attention_mask": AttentionMask,
+    "embeddings": Embeddings,
+    "encoder": Encoder,
+    "pooler": Pooler,
+    "sentence": SentenceHead,
+    "masked_lm_transform": MaskedLMTransform,
+    "masked_lm": MaskedLMHead,
+}
+
+
+@register
+class Trunk(keras.Model):
+    """ALBERT, unshared ALBERT or BERT, as its `ModelConfig` says.
+
+    Arguments:
+        config: the `ModelConfig`.
+        layers: layers to use instead of new ones, by name; how `trunk_of` puts a trunk around a user's layers.
+        dtype: a dtype or dtype policy for all layers; None for Keras' global policy.
+
+    Inputs are `[token_ids, segment_ids]`, integers [batch, length], then position_ids where the config has
+    `custom_position_ids`, and masked_positions [batch, count] where it has `masked_positions`. The output is
+    the sequence [batch, length, hidden_size], or the head asked for, or the list [pool or sentence, masked LM].
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        layers: Mapping[str, ConfiguredLayer] | None = None,
+        dtype: Any = None,
+        name: str | None = None,
+    ) -> None:
+        found = dict(layers or {})
+
+        def layer(key: str) -> ConfiguredLayer:
+            if key not in found:
+                found[key] = _LAYER_CLASSES[key](config, dtype=dtype, name=key)
+            return found[key]
+
+        def ids(key: str) -> keras.KerasTensor:
+            return keras.Input((None,), dtype="int32", name=key)
+
+        inputs = [ids("token_ids"), ids("segment_ids")]
+        token_ids, segment_ids = inputs
+        if config.custom_position_ids:
+            inputs.append(ids("position_ids"))
+        embedded = layer("embeddings")(*inputs)
+        *hidden_states, before_norm = layer("encoder")(embedded, layer("attention_mask")(token_ids, segment_ids))
+        outputs = []
+        if config.with_pool:
+            outputs.append(layer("pooler")(hidden_states[-1]))
+        if config.with_nsp:
+            outputs[-1] = layer("sentence")(outputs[-1])
+        if config.with_mlm:
+            positions = []
+            if config.masked_positions:
+                positions.append(ids("masked_positions"))
+                inputs.append(positions[0])
+            vectors = layer("masked_lm_transform")(hidden_states[-1], *positions)
+            outputs.append(layer("masked_lm")(layer("embeddings")(vectors, reverse=True)))
+        outputs = outputs or [hidden_states[-1]]
+        super().__init__(inputs=inputs, outputs=outputs[0] if len(outputs) == 1 else outputs, name=name or "trunk")
+        self.config = config
+        self.load_report: Any = None
+        self._layers_by_key = found
+        self._hidden_states = tuple(hidden_states)
+        self._before_norm = before_norm
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The embeddings layer."""
+        return self._layers_by_key["embeddings"]
+
+    @property
+    def encoder(self) -> Encoder:
+        """The layer that owns the blocks and the schedule."""
+        return self._layers_by_key["encoder"]
+
+    @property
+    def hidden_states(self) -> list[keras.KerasTensor]:
+        """The symbolic output of every block application, first to last."""
+        return list(self._hidden_states)
+
+    @property
+    def pre_norm_output(self) -> keras.KerasTensor:
+        """The symbolic output of the last block application before its final norm."""
+        return self._before_norm
+
+    @property
+    def initializer(self) -> keras.initializers.Initializer:
+        """A new initializer for layers on top: truncated normal with the config's `initializer_range`."""
+        return initializer(self.config)
+
+    def named_weights(self) -> Iterator[tuple[str, Any]]:
+        """Yield (canonical name, variable) for every weight; `weights.weight_shapes` lists the same names."""
+        for key, layer in self._layers_by_key.items():
+            yield from layer.named_weights(key)
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Print Keras' summary, then each block with its depths and parameters."""
+        super().summary(*args, **kwargs)
+        write = kwargs.get("print_fn") or print
+        write(f"Sharing: {describe_schedule(self.config.sharing)}.")
+        for index, block in enumerate(self.encoder.blocks):
+            depths = ", ".join(map(str, depths_of_block(self.config.sharing, index)))
+            write(f"  block_{index}: {block.count_params():,} parameters, at depth {depths}")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the `ModelConfig` with Keras' name and dtype."""
+        policy = keras.dtype_policies.serialize(self.encoder.dtype_policy)
+        return {**self.config.to_dict(), "name": self.name, "dtype": policy}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Trunk:
+        """Rebuild a trunk with random weights from `get_config`."""
+        values = dict(config)
+        policy = keras.dtype_policies.deserialize(values.pop("dtype"))
+        name = values.pop("name")
+        return cls(ModelConfig.from_dict(values), dtype=policy, name=name)
+
+
+def trunk_of(model: keras.Model) -> Trunk:
+    """Find the trunk inside a model that a user built on one, also after reloading it from a file.
+
+    Arguments:
+        model: a trunk, a model that contains one, or a model on top of a trunk's inputs and outputs.
+
+    Returns:
+        A `Trunk` with the very layers and weights of `model`. Raises `ConfigError` if there is none.
+    """
+    if isinstance(model, Trunk):
+        return model
+    layers = list(getattr(model, "layers", []))
+    for inner in layers:
+        if isinstance(inner, keras.Model):
+            return trunk_of(inner)
+    found = {key: layer for key, cls in _LAYER_CLASSES.items() for layer in layers if isinstance(layer, cls)}
+    if "encoder" not in found or "embeddings" not in found:
+        raise ConfigError(
+            f"The model {model.name!r} is not built on a bert4albert trunk; pass what build_model returned, "
+            "or a model on top of it."
+        )
+    config = found["encoder"].config
+    heads = {
+        "with_pool": config.with_pool if "pooler" in found else None,
+        "with_nsp": "sentence" in found,
+        "with_mlm": config.with_mlm if "masked_lm" in found else None,
+    }
+    if heads["with_mlm"] is None:
+        heads |= {"masked_positions": False, "application": config.application}
+    return Trunk(_with_heads(config, heads), found, name="trunk")
+
+
+def _with_heads(config: ModelConfig, heads: dict[str, Any]) -> ModelConfig:
+    # Not `ModelConfig.replace`: it would add the head that 'lm' and 'unilm' imply, and the user left it out.
+    return dataclasses.replace(config, **heads)

@@ -281,7 +281,7 @@ def _canonical_keys(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for key, value in values.items():
         name = _KEY_ALIASES.get(key, key)
-        if merged.get(name, value) != value:
+        if name in merged and merged[name] != value:
             raise ConfigError(f"{source} gives {name!r} twice, as {merged[name]!r} and as {value!r}; keep one.")
         merged[name] = value
     return merged

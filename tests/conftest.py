@@ -1,0 +1,90 @@
+"""Where the tests find the outputs of the original programs, and small models to test on."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+GOOGLE_FOLDERS = {
+    "google_albert": ("albert_config.json", "model.ckpt-best"),
+    "google_albert_groups": ("albert_config.json", "model.ckpt-best"),
+    "google_albert_inner": ("albert_config.json", "model.ckpt-best"),
+    "google_bert": ("bert_config.json", "bert_model.ckpt"),
+}
+
+TINY = {
+    "vocab_size": 211,
+    "embedding_size": 16,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 80,
+    "max_position_embeddings": 64,
+    "num_hidden_groups": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder with golden files and data; tests that need it are skipped where it is absent."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip(f"no golden files at {SHARED}: they are not part of the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden(shared):
+    """A function: folder name -> its path, config, checkpoint and expected arrays."""
+
+    def load(name):
+        folder = shared / "golden" / name
+        config, checkpoint = GOOGLE_FOLDERS.get(name, ("config.json", "model.safetensors"))
+        return SimpleNamespace(
+            folder=folder,
+            config=folder / config,
+            checkpoint=folder / checkpoint,
+            expected=_arrays(folder / "expected.npz"),
+            bert4keras=_arrays(folder / "expected_bert4keras.npz"),
+            gradients=_arrays(folder / "gradients.npz"),
+        )
+
+    return load
+
+
+@pytest.fixture
+def tiny_config():
+    """A small ALBERT config with sizes that differ from one another."""
+    return dict(TINY)
+
+
+@pytest.fixture
+def batch():
+    """Token ids and segment ids of rows of unequal length, padded with 0."""
+    generator = np.random.default_rng(5)
+    lengths, longest = (13, 9, 4), 13
+    token_ids = np.zeros((len(lengths), longest), "int32")
+    segment_ids = np.zeros_like(token_ids)
+    for row, length in enumerate(lengths):
+        token_ids[row, :length] = generator.integers(1, 211, length)
+        segment_ids[row, length // 2 : length] = 1
+    return SimpleNamespace(token_ids=token_ids, segment_ids=segment_ids, lengths=lengths)
+
+
+def untidy(model, seed=0):
+    """Move every weight off its initial value, so that a forgotten bias or norm shows."""
+    generator = np.random.default_rng(seed)
+    for variable in model.weights:
+        if str(variable.dtype).startswith(("float", "bfloat")):
+            noise = generator.normal(0, 0.1, tuple(variable.shape)).astype("float32")
+            variable.assign(np.asarray(variable.numpy(), "float32") + noise)
+    return model
+
+
+def _arrays(path):
+    if not path.exists():
+        return {}
+    with np.load(path) as file:
+        return {key: file[key] for key in file}

@@ -1,0 +1,30 @@
+"""Tasks: a head on the trunk, with its loss, its metric, and answers to raw text.
+
+Names are imported when they are first used, so that importing this package loads no Keras backend.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bert4albert.tasks.base import Task, load_task
+    from bert4albert.tasks.classification import TextClassifier, pooled_output
+
+_HOME = {
+    "Task": "base",
+    "load_task": "base",
+    "TextClassifier": "classification",
+    "pooled_output": "classification",
+}
+
+__all__ = ["Task", "TextClassifier", "load_task", "pooled_output"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bert4albert.tasks' has no attribute {name!r}")
+    return getattr(import_module(f"bert4albert.tasks.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

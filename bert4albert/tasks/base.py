@@ -1,0 +1,337 @@
+"""Task: what all tasks have in common, from reading data to a saved folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import keras
+
+from bert4albert import tasks
+from bert4albert.config import ModelConfig, did_you_mean
+from bert4albert.errors import ConfigError, DataError
+from bert4albert.model import Trunk, trunk_of
+from bert4albert.tasks.folder import replace_folder
+from bert4albert.text import Tokenizer, make_dataset, predict_in_buckets
+from bert4albert.training import Evaluator, MovingAverage, adversarial_model, default_optimizer, seed_dropout
+
+Data = str | os.PathLike[str] | Sequence[Any]
+
+_TASK_FILE, _CONFIG_FILE, _WEIGHTS_FILE = "task.json", "config.json", "model.weights.h5"
+
+
+class Task:
+    """A trunk under the head of a task, which trains on examples and answers raw texts.
+
+    An *example* is what a data set holds (text and answer), a *text* is what `predict` is given (no answer).
+    Each task defines:
+
+    - `metric`: the entry of `evaluate` that picks the best weights; larger is better.
+    - `loss`: what `keras.Model.compile` takes as loss.
+    - `settings()`: the constructor's keyword arguments as JSON values, so that `cls(backbone, tokenizer,
+      **settings)` is the same task again.
+    - `read_file(path)`: the examples of a file.
+    - `learn(examples)`: take from the training set what the head needs to be built (labels), where it was not given.
+    - `check(examples)`: raise `DataError` for examples that cannot be used, such as a label that is not known;
+      called for every data set before anything is computed.
+    - `build_model()`: the trunk under the head; its outputs are logits, or whatever `loss` takes.
+    - `text_of(example)`: the text of an example, as `predict` takes it.
+    - `encode(texts)`: tokenise. Called once for each data set; what it returns is passed to the next two.
+    - `columns(examples, encoded)`: the columns `(inputs, targets)` or `(inputs, targets, sample_weight)` to
+      train on, as `bert4albert.text.Batches` takes them. A task that draws its training data anew each epoch
+      overrides `dataset` instead.
+    - `decode(encoded, batch_size, **options)`: the answers, one a text; `options` are those of `predict`.
+    - `score(examples, answers)`: metrics by name, as Python floats.
+
+    Arguments:
+        backbone: a trunk from `build_model`.
+        tokenizer: the `Tokenizer` that belongs to it.
+        maxlen: the most tokens of an input, [CLS] and [SEP] included; longer texts are cut.
+    """
+
+    metric: ClassVar[str]
+    loss: Any
+
+    def __init__(self, backbone: Trunk, tokenizer: Tokenizer, *, maxlen: int = 128) -> None:
+        self.backbone = trunk_of(backbone)
+        self.tokenizer = tokenizer
+        self.maxlen = maxlen
+        self._model: keras.Model | None = None
+        self._seed = 0
+        config = self.backbone.config
+        if tokenizer.vocab_size > config.vocab_size:
+            raise ConfigError(
+                f"The tokenizer has {tokenizer.vocab_size} tokens and the model {config.vocab_size} word embeddings; "
+                "use the vocabulary that came with the checkpoint."
+            )
+        if maxlen > config.max_length:
+            raise ConfigError(
+                f"maxlen={maxlen}, but the model has {config.max_length} positions; "
+                "choose a smaller maxlen, or build the model with hierarchical_position=True."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword arguments as JSON values."""
+        return {"maxlen": self.maxlen}
+
+    def read_file(self, path: str | os.PathLike[str]) -> list[Any]:
+        """Return the examples of a data file."""
+        raise NotImplementedError
+
+    def learn(self, examples: Sequence[Any]) -> None:
+        """Take from the training set what is needed to build the head."""
+
+    def check(self, examples: Sequence[Any]) -> None:
+        """Raise `DataError` for examples that cannot be used."""
+
+    def build_model(self) -> keras.Model:
+        """Return the trunk under a new head."""
+        raise NotImplementedError
+
+    def text_of(self, example: Any) -> Any:
+        """Return the text of an example, as `predict` takes it."""
+        raise NotImplementedError
+
+    def encode(self, texts: Sequence[Any]) -> Any:
+        """Tokenise texts."""
+        raise NotImplementedError
+
+    def columns(self, examples: Sequence[Any], encoded: Any) -> tuple:
+        """Return inputs and targets, and weights where there are any, as `Batches` takes them."""
+        raise NotImplementedError
+
+    def decode(self, encoded: Any, batch_size: int = 32, **options: Any) -> list[Any]:
+        """Return one answer for each encoded text."""
+        raise NotImplementedError
+
+    def score(self, examples: Sequence[Any], answers: Sequence[Any]) -> dict[str, float]:
+        """Return the metrics of answers to examples."""
+        raise NotImplementedError
+
+    @property
+    def model(self) -> keras.Model:
+        """The trunk under the head: a plain Keras model, built when it is first needed and never compiled."""
+        if self._model is None:
+            self._model = self.build_model()
+        return self._model
+
+    def initializer(self) -> keras.initializers.Initializer:
+        """Return the initializer of all layers of the head: the trunk's, seeded by `fit(seed=...)`."""
+        # A SeedGenerator moves on with each draw, so that layers of one shape do not start equal.
+        generator = keras.random.SeedGenerator(self._seed)
+        return keras.initializers.TruncatedNormal(self.backbone.config.initializer_range, seed=generator)
+
+    def dataset(self, examples: Sequence[Any], encoded: Any, batch_size: int, seed: int) -> Any:
+        """Return what `keras.Model.fit` trains on; its `len` is the number of batches of an epoch."""
+        return make_dataset(*self.columns(examples, encoded), batch_size=batch_size, seed=seed)
+
+    def run(self, model: keras.Model, inputs: Any, batch_size: int = 32) -> Any:
+        """Return a model's outputs as NumPy arrays, in order, computed over batches of similar length.
+
+        Arguments:
+            model: `self.model`, or another model that shares layers with it.
+            inputs: columns of inputs, as `Batches` takes them.
+            batch_size: rows a batch.
+        """
+        return predict_in_buckets(model, inputs, batch_size=batch_size)
+
+    def fit(
+        self,
+        train: Data,
+        valid: Data | None = None,
+        *,
+        epochs: int = 5,
+        batch_size: int = 32,
+        learning_rate: Any = None,
+        warmup: float = 0.1,
+        weight_decay: float = 0.01,
+        layer_decay: float = 1.0,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
+        adversarial: float | None = None,
+        early_stopping: int | None = None,
+        seed: int = 0,
+        jit_compile: bool | str = "auto",
+        verbose: int | str = "auto",
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> dict[str, list[float]]:
+        """Train on examples.
+
+        Arguments:
+            train: examples, or the path of a data file.
+            valid: examples or a path; with them, each epoch ends with `evaluate`, and training with the weights
+                of the epoch that had the best `metric`.
+            epochs: how often to go through the training set.
+            batch_size: examples a batch.
+            learning_rate: the highest learning rate, or a Keras schedule; by default 1e-4 for a hidden size of
+                up to 512, 3e-5 above.
+            warmup: the part of all steps in which the rate rises from 0; afterwards it falls linearly to 0.
+            weight_decay: of AdamW; biases and norms have none.
+            layer_decay: the rate of each depth relative to that above it; 1 for one rate. A shared block has
+                the rate of its highest depth.
+            optimizer: a Keras optimizer, in place of AdamW with the four settings above.
+            accumulate: batches whose gradients are averaged for one step.
+            ema: keep a moving average of the weights with this momentum (0.999), and evaluate and end with it.
+            adversarial: FGM: the size of the step against the gradient of the word embeddings (0.5).
+            early_stopping: stop after this many epochs without a better `metric`.
+            seed: of the head's first weights, of the order of the examples and of dropout; no global state.
+            jit_compile: as in `keras.Model.compile`; True pays off from about 1,000 examples on.
+            verbose: as in `keras.Model.fit`.
+            callbacks: more Keras callbacks.
+
+        Returns:
+            The loss and the metrics of each epoch, by name. Raises `DataError` for examples that cannot be used.
+        """
+        if early_stopping is not None and valid is None:
+            raise ConfigError("early_stopping needs a metric, and so a data set to evaluate on: pass valid=...")
+        examples = self.read(train)
+        if self._model is None:
+            self._seed = seed
+            self.learn(examples)
+        self.check(examples)
+        judge = None if valid is None else self._judge(valid, batch_size)
+        dataset = self.dataset(examples, self.encode([self.text_of(e) for e in examples]), batch_size, seed)
+        if optimizer is None:
+            optimizer = default_optimizer(
+                self.backbone,
+                -(-len(dataset) * epochs // accumulate),
+                learning_rate,
+                warmup=warmup,
+                weight_decay=weight_decay,
+                layer_decay=layer_decay,
+                accumulate=accumulate,
+            )
+        average = None if ema is None else MovingAverage(optimizer, ema)
+        model = self._trained_model(adversarial)
+        seed_dropout(model, seed)
+        self._compile(model, average or optimizer, jit_compile)
+        judges = [] if judge is None else [Evaluator(judge, self.metric, early_stopping, average)]
+        # The datasets shuffle; fit would do it once more, by Keras' global seed.
+        history = model.fit(dataset, epochs=epochs, callbacks=[*judges, *callbacks], verbose=verbose, shuffle=False)
+        return history.history
+
+    def _trained_model(self, adversarial: float | None) -> keras.Model:
+        """Return a model on the layers of `self.model` that may be compiled, so that this one never is."""
+        outputs = self.model.outputs
+        outputs = outputs if len(outputs) > 1 else outputs[0]
+        if adversarial is None:
+            return keras.Model(self.model.inputs, outputs)
+        return adversarial_model(self.model, self.backbone.embeddings.word.embeddings, adversarial)
+
+    def _compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, jit_compile: bool | str) -> None:
+        half = self.backbone.encoder.compute_dtype == "float16"
+        # Keras looks at the model's own policy only, which is not the trunk's.
+        if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        model.compile(optimizer, self.loss, jit_compile=jit_compile, auto_scale_loss=False)
+
+    def evaluate(self, data: Data, batch_size: int = 32, **options: Any) -> dict[str, float]:
+        """Return the metrics on examples.
+
+        Arguments:
+            data: examples, or the path of a data file.
+            batch_size: texts a batch.
+            options: those of `predict`.
+
+        Returns:
+            Metrics by name. Raises `DataError` for examples that cannot be used.
+        """
+        return self._judge(data, batch_size, **options)()
+
+    def predict(self, texts: Sequence[Any], batch_size: int = 32, **options: Any) -> list[Any]:
+        """Return one answer for each text, in order.
+
+        Arguments:
+            texts: a list of texts.
+            batch_size: texts a batch.
+            options: those of the task's `decode`.
+
+        Returns:
+            A list as long as `texts`. Raises `DataError` for texts that cannot be used.
+        """
+        if isinstance(texts, str):
+            raise DataError(f"predict takes a list of texts, not one: use predict([{texts[:20]!r}]).")
+        texts = list(texts)
+        return self.decode(self.encode(texts), batch_size, **options) if texts else []
+
+    def read(self, data: Data) -> list[Any]:
+        """Return examples as a list, from a file where `data` is a path. Raises `DataError` if there are none."""
+        examples = self.read_file(data) if isinstance(data, str | os.PathLike) else list(data)
+        if not examples:
+            raise DataError("There are no examples: give at least one.")
+        return examples
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write weights, config, tokenizer and settings to a folder, which `load` needs and nothing else.
+
+        Arguments:
+            folder: made if it does not exist; what an earlier `save` left there is replaced as a whole, and stays
+                as it was if this one fails. Other files in it are kept.
+        """
+        dtype = keras.dtype_policies.serialize(self.backbone.encoder.dtype_policy)
+        task = {"task": type(self).__name__, "settings": self.settings(), "dtype": dtype}
+        model = self.model
+        with replace_folder(folder) as new:
+            _write_json(new / _TASK_FILE, task)
+            _write_json(new / _CONFIG_FILE, self.backbone.config.to_dict())
+            self.tokenizer.save(new)
+            model.save_weights(new / _WEIGHTS_FILE)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], dtype: Any = None) -> Self:
+        """Return the task that `save` wrote to a folder, on any backend.
+
+        Arguments:
+            folder: the folder.
+            dtype: a dtype policy in place of that of the saved task.
+
+        Returns:
+            The task. Raises `DataError` if the folder holds none, or another task than this class.
+        """
+        folder = Path(folder)
+        saved = _read_json(folder / _TASK_FILE)
+        if cls is not Task and saved.get("task") != cls.__name__:
+            raise DataError(f"{folder} holds a {saved.get('task')}, not a {cls.__name__}: use load_task(folder).")
+        task_class = cls if cls is not Task else _task_class(saved.get("task"), folder)
+        config = ModelConfig.from_dict(_read_json(folder / _CONFIG_FILE), str(folder / _CONFIG_FILE))
+        policy = keras.dtype_policies.deserialize(saved["dtype"]) if dtype is None else dtype
+        task = task_class(Trunk(config, dtype=policy), Tokenizer(folder), **saved["settings"])
+        task.model.load_weights(folder / _WEIGHTS_FILE)
+        return task
+
+    def _judge(self, data: Data, batch_size: int, **options: Any) -> Any:
+        """Return a function that evaluates on this data, which is read and tokenised only once."""
+        examples = self.read(data)
+        self.check(examples)
+        encoded = self.encode([self.text_of(example) for example in examples])
+        return lambda: self.score(examples, self.decode(encoded, batch_size, **options))
+
+
+def load_task(folder: str | os.PathLike[str], dtype: Any = None) -> Any:
+    """Return the task, of whatever class, that `Task.save` wrote to a folder; arguments as in `Task.load`."""
+    return Task.load(folder, dtype)
+
+
+def _task_class(name: Any, folder: Path) -> type[Task]:
+    found = getattr(tasks, str(name), None)
+    if isinstance(found, type) and issubclass(found, Task):
+        return found
+    hint = did_you_mean(str(name), tasks.__all__)
+    raise DataError(f"{folder} holds a task {name!r} that this version does not have.{hint} Use the class's own load.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path.parent} is no folder of a saved task: it has no {path.name}.") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}): save the task again.") from None
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,50 @@
+"""Training recipes: schedules, optimizers, moving averages, adversarial training, evaluation after each epoch.
+
+All of them also work with the plain `compile` and `fit` of Keras. Names are imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bert4albert.training.adversarial import adversarial_model
+    from bert4albert.training.evaluator import Evaluator
+    from bert4albert.training.moving_average import MovingAverage
+    from bert4albert.training.optimizers import adamw, default_optimizer, layerwise, seed_dropout
+    from bert4albert.training.schedules import PiecewiseLinear, piecewise_linear, warmup_linear_decay
+
+_HOME = {
+    "Evaluator": "evaluator",
+    "MovingAverage": "moving_average",
+    "PiecewiseLinear": "schedules",
+    "adamw": "optimizers",
+    "adversarial_model": "adversarial",
+    "default_optimizer": "optimizers",
+    "layerwise": "optimizers",
+    "piecewise_linear": "schedules",
+    "seed_dropout": "optimizers",
+    "warmup_linear_decay": "schedules",
+}
+
+__all__ = [
+    "Evaluator",
+    "MovingAverage",
+    "PiecewiseLinear",
+    "adamw",
+    "adversarial_model",
+    "default_optimizer",
+    "layerwise",
+    "piecewise_linear",
+    "seed_dropout",
+    "warmup_linear_decay",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bert4albert.training' has no attribute {name!r}")
+    return getattr(import_module(f"bert4albert.training.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

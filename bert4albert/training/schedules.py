@@ -1,0 +1,72 @@
+"""Learning rate schedules made of straight lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from bert4albert.errors import ConfigError
+from bert4albert.layers.base import register
+
+
+@register
+class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that moves in straight lines from point to point, and stays at the last.
+
+    It starts from 0 at step 0 unless the points give step 0; bert4keras' `lr_schedule`, exactly.
+
+    Arguments:
+        points: step -> multiple of `base` at that step.
+        base: the learning rate that the points multiply.
+
+    Raises `ConfigError` without points, or for a step that is negative or not a whole number.
+    """
+
+    def __init__(self, points: Mapping[int, float], base: float = 1.0) -> None:
+        # JSON turns the steps into strings.
+        self.points = {int(step): float(points[step]) for step in sorted(points, key=int)}
+        self.base = float(base)
+        if not points or min(self.points) < 0:
+            raise ConfigError(f"points must map steps, 0 or more, to multiples of the rate, not {points!r:.80}.")
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step, a scalar."""
+        points = self.points if 0 in self.points else {0: 0.0, **self.points}
+        steps, values = np.array([*points], "float32"), np.array([*points.values()], "float32") * self.base
+        # The sum of ramps, one for each line: a ramp goes from 0 to 1 between its two points.
+        step = ops.cast(step, "float32")
+        ramps = ops.clip((step - steps[:-1]) / np.maximum(np.diff(steps), 1), 0.0, 1.0)
+        return values[0] + ops.sum(ramps * np.diff(values))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"points": {str(step): value for step, value in self.points.items()}, "base": self.base}
+
+
+def piecewise_linear(points: Mapping[int, float], base: float = 1.0) -> PiecewiseLinear:
+    """Return the schedule through these points, such as `piecewise_linear({1000: 1, 2000: 0.1}, 1e-4)`.
+
+    Arguments:
+        points: step -> multiple of `base`; from 0 at step 0 unless step 0 is given.
+        base: the learning rate.
+    """
+    return PiecewiseLinear(points, base)
+
+
+def warmup_linear_decay(base: float, steps: int, warmup: float = 0.1) -> PiecewiseLinear:
+    """Return BERT's schedule: from 0 to `base` in the first steps, then down to 0 at the last (arXiv:1810.04805).
+
+    Arguments:
+        base: the highest learning rate.
+        steps: the number of steps of the training.
+        warmup: the part of the steps in which the rate rises, from 0 to below 1.
+    """
+    if not 0 <= warmup < 1:
+        raise ConfigError(
+            f"warmup={warmup!r} must be the part of the steps, from 0 to below 1, in which the rate rises."
+        )
+    return PiecewiseLinear({int(warmup * steps): 1.0, max(steps, 1): 0.0}, base)

@@ -7,21 +7,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bert4albert.checkpoint import open_checkpoint
-from bert4albert.checkpoint.dialects import Dialect, detect_dialect
-from bert4albert.checkpoint.files import TensorFile
-from bert4albert.checkpoint.load import plan_loading
-from bert4albert.checkpoint.vocabulary import VocabularyRows
-from bert4albert.config import ModelConfig, did_you_mean, guess_family, known_keys, read_config
-from bert4albert.errors import CheckpointError, ConfigError
+from bert4albert.checkpoint.resolve import open_source, resolve
+from bert4albert.config import did_you_mean, known_keys
+from bert4albert.errors import ConfigError
 from bert4albert.model import Trunk
-
-MODELS = ("albert", "albert_unshared", "bert")
 
 
 def build_model(
     config: str | os.PathLike[str] | Mapping[str, Any],
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     model: str | None = None,
     *,
     application: str = "encoder",
@@ -44,8 +38,11 @@ def build_model(
     """Build an ALBERT or BERT and load its weights.
 
     Arguments:
-        config: path of the model's JSON config, or a dict.
-        checkpoint: prefix of a TensorFlow checkpoint; None for random weights.
+        config: path of the model's JSON config, or a dict; or a folder with config and checkpoint, or the
+            name of a model that comes with the package, whose weights are then loaded.
+        checkpoint: the weights: a safetensors or PyTorch `.bin` file, the index of a sharded one, the prefix
+            of a TensorFlow checkpoint, an `.npz` file, a folder with one of these, or a dict of named arrays,
+            in the names of Google, early albert_zh, Hugging Face or this package; None for random weights.
         model: 'albert' (blocks shared as in the config), 'albert_unshared' (a block for each depth, all
             starting from the checkpoint's), 'bert'; None: what the checkpoint's names, else the config, say.
         application: 'encoder', 'lm' (each position sees those before it) or 'unilm' (segment 1 sees those
@@ -73,36 +70,30 @@ def build_model(
         says where each weight came from. Raises `ConfigError` or `CheckpointError`.
     """
     _refuse_unknown(overrides)
-    values, source = read_config(config)
-    file = None if checkpoint is None else open_checkpoint(checkpoint)
-    dialect = None if file is None else detect_dialect(file.tensors, file.path)
-    rows = _vocabulary(values, overrides, keep_tokens, compound_tokens, source)
-    model_config = ModelConfig.from_dict(
-        values,
-        source,
-        **_settings_of(model, sharing, dialect, file, values),
-        application=application,
-        with_pool=with_pool,
-        with_nsp=with_nsp,
-        with_mlm=with_mlm,
-        masked_positions=masked_positions,
-        hierarchical_position=hierarchical_position or None,
-        custom_position_ids=custom_position_ids,
-        hidden_dropout_prob=dropout_rate,
-        **{
-            **overrides,
-            "vocab_size": rows.size,
-            "keep_tokens": keep_tokens,
-            "compound_tokens": compound_tokens,
-        },
+    settings = {
+        "application": application,
+        "with_pool": with_pool,
+        "with_nsp": with_nsp,
+        "with_mlm": with_mlm,
+        "masked_positions": masked_positions,
+        "hierarchical_position": hierarchical_position or None,
+        "custom_position_ids": custom_position_ids,
+        "hidden_dropout_prob": dropout_rate,
+    }
+    model_config, plan = resolve(
+        open_source(config, checkpoint),
+        model,
+        sharing,
+        keep_tokens,
+        compound_tokens,
+        fresh_heads,
+        **{**settings, **overrides},
     )
-    if file is None or dialect is None:
-        return Trunk(model_config, dtype=dtype, name=name)
-    plan = plan_loading(file, dialect, model_config, rows, fresh_heads)
-    if strict:
+    if plan is not None and strict:
         plan.check()
     trunk = Trunk(model_config, dtype=dtype, name=name)
-    trunk.load_report = plan.fill(dict(trunk.named_weights()))
+    if plan is not None:
+        trunk.load_report = plan.fill(dict(trunk.named_weights()))
     return trunk
 
 
@@ -112,60 +103,3 @@ def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
         if key not in known_keys():
             hint = did_you_mean(key, [*arguments, *known_keys()])
             raise ConfigError(f"build_model has no argument {key!r} and configs have no such key.{hint}")
-
-
-def _settings_of(
-    model: str | None,
-    sharing: Any,
-    dialect: Dialect | None,
-    file: TensorFile | None,
-    values: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What the choice of model and the file's names decide in the config."""
-    if model is not None and model not in MODELS:
-        hint = did_you_mean(str(model), MODELS)
-        raise ConfigError(f"model must be one of {', '.join(MODELS)}, not {model!r}.{hint}")
-    if model == "albert_unshared" and sharing not in (None, "unshared"):
-        raise ConfigError("model='albert_unshared' and sharing=... say two things; pass model='albert' with sharing.")
-    settings: dict[str, Any] = {"sharing": "unshared" if model == "albert_unshared" else sharing}
-    asked = None if model is None else model.removesuffix("_unshared")
-    if dialect is None or file is None:
-        return settings | {"family": asked or values.get("family") or guess_family(values)}
-    _refuse_other_family(asked, model, dialect, file)
-    mapping = dialect.stored_as("embeddings/mapping/bias")
-    return settings | {
-        "family": dialect.family,
-        "projected_words": dialect.projects_words,
-        "embedding_mapping": not dialect.projects_words and mapping is not None and mapping.name in file.tensors,
-    }
-
-
-def _refuse_other_family(asked: str | None, model: str | None, dialect: Dialect, file: TensorFile) -> None:
-    if asked is None or (asked == "albert") == (dialect.family == "albert"):
-        return
-    found = dialect.found_in(file.tensors)
-    family, remedy = ("ALBERT", "'albert' or 'albert_unshared'") if dialect.family == "albert" else ("BERT", "'bert'")
-    raise CheckpointError(
-        f"{file.path} is {family} (found {found}). You asked for model={model!r}. Use model={remedy}."
-    )
-
-
-def _vocabulary(
-    values: Mapping[str, Any],
-    overrides: Mapping[str, Any],
-    keep_tokens: Sequence[int] | None,
-    compound_tokens: Sequence[Any] | None,
-    source: str,
-) -> VocabularyRows:
-    """How the model's rows follow from the file's; a config that remembers a reduction is reduced already."""
-    size = overrides.get("vocab_size", values.get("vocab_size"))
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise ConfigError(f"vocab_size must be a whole number; {source} gives {size!r}.")
-    asked = {"keep_tokens": keep_tokens, "compound_tokens": compound_tokens}
-    remembered = {key: values[key] for key in asked if values.get(key) is not None}
-    if not remembered:
-        return VocabularyRows(size, keep_tokens, compound_tokens)
-    for key, value in asked.items():
-        if value is not None and list(value) != remembered.get(key):
-            raise ConfigError(f"{source} was saved with another {key}, already applied; leave {key} out.")
-    return VocabularyRows(size)

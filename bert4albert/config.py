@@ -81,6 +81,9 @@ _LIMITS = {
 }
 
 
+_MOST_BYTES = 2**21
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """What a model computes: sizes, sharing schedule, heads.
@@ -151,10 +154,13 @@ class ModelConfig:
         for name in ("hidden_size", "vocab_size", "num_hidden_layers", "num_attention_heads"):
             if name not in fields:
                 raise ConfigError(f"{source} has no {name!r}; an ALBERT or BERT config needs it.")
-        fields.setdefault("embedding_size", 128 if merged.get("model_type") == "albert" else fields["hidden_size"])
+        factorised = merged.get("model_type") in ("albert", "electra")
+        fields.setdefault("embedding_size", 128 if factorised else fields["hidden_size"])
         if isinstance(fields["hidden_size"], int):
             fields.setdefault("intermediate_size", 4 * fields["hidden_size"])
-        fields["hidden_act"] = canonical_activation(fields.get("hidden_act", "gelu"), dialect, "hidden_act")
+        fields["hidden_act"] = canonical_activation(
+            fields.get("hidden_act", "gelu_new" if merged.get("model_type") == "albert" else "gelu"), dialect, "hidden_act"
+        )
         for head, default in (("with_pool", "tanh"), ("with_mlm", "softmax")):
             fields[head] = _head_activation(fields.get(head), default, dialect, head)
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
@@ -233,6 +239,8 @@ def read_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dic
     if not isinstance(config, (str, os.PathLike)):
         raise ConfigError(f"config must be a path or a dict, not {type(config).__name__}: {config!r:.80}.")
     path = Path(config)
+    if os.path.isfile(path) and os.path.getsize(path) > _MOST_BYTES:
+        raise ConfigError(f"{path} is larger than {_MOST_BYTES:,} bytes, so it is no config; pass the model's config.json.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -351,6 +359,11 @@ def _settle_embeddings(fields: dict[str, Any], source: str) -> None:
 def _settle_schedule(fields: dict[str, Any], source: str) -> None:
     layers, groups = fields["num_hidden_layers"], fields.get("num_hidden_groups", 1)
     inner = fields.get("inner_group_num", 1)
+    if layers * inner > _LIMITS["num_hidden_layers"]:
+        raise ConfigError(
+            f"num_hidden_layers {layers} times inner_group_num {inner} gives more than "
+            f"{_LIMITS['num_hidden_layers']} block applications in {source}; no such model exists."
+        )
     if fields["family"] != "albert":
         groups, inner = layers, 1
     fields["num_hidden_groups"], fields["inner_group_num"] = groups, inner

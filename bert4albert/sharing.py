@@ -87,14 +87,31 @@ def blocks_to_fill(schedule: Schedule, file_schedule: Schedule) -> list[int]:
         One file block for each model block. Raises `ConfigError` where the model shares between depths
         what the file keeps apart.
     """
-    sources = []
-    for block in range(max(schedule) + 1):
-        depths = depths_of_block(schedule, block)
-        found = {file_schedule[d] for d in depths}
-        if len(found) > 1:
+    sources: dict[int, int] = {}
+    for block, found in zip(schedule, file_schedule, strict=True):
+        if sources.setdefault(block, found) != found:
+            depths = depths_of_block(schedule, block)
             raise ConfigError(
                 f"The model shares block {block} between depths {depths}, for which the checkpoint holds "
-                f"{len(found)} different blocks; pass model='albert_unshared' or a sharing list that keeps them apart."
+                f"{len({file_schedule[d] for d in depths})} different blocks; pass model='albert_unshared' or a "
+                "sharing list that keeps them apart."
             )
-        sources.append(found.pop())
-    return sources
+    return [sources[block] for block in range(len(sources))]
+
+
+def fewest_groups(schedule: Schedule, num_layers: int, inner: int = 1) -> int:
+    """Return the smallest `num_hidden_groups` whose own schedule keeps apart all that `schedule` keeps apart.
+
+    Arguments:
+        schedule: the block used at each depth.
+        num_layers: number of layers, which the groups must divide.
+        inner: blocks in a group.
+
+    Returns:
+        The number of groups that gives exactly `schedule` if there is one, else `num_layers`: every depth is
+        then written with a block of its own.
+    """
+    for groups in range(1, num_layers):
+        if num_layers % groups == 0 and grouped_schedule(num_layers, groups, inner) == schedule:
+            return groups
+    return num_layers

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from bert4albert.config import ModelConfig
+from bert4albert.config import ACTIVATIONS, ModelConfig
 from bert4albert.errors import CheckpointError
 from bert4albert.weights import weight_shapes
 
@@ -45,21 +45,24 @@ class Dialect:
 
     Attributes:
         key, title: for code and for people.
-        family: the model family the names belong to.
+        family: the model family the names belong to; None where the config says it.
         layers: canonical layer -> its name, outside the blocks.
         block: canonical layer inside a block -> its name there.
         block_prefix: where a block's layers lie; `{block}`, or `{group}` and `{inner}`, are filled in.
+        marks: a pattern by which a tensor name gives this dialect away.
         weights: how the weights of a layer are spelled.
         special: weights whose whole name does not follow from their layer's.
         trunk_prefix: the prefix that files of the bare model leave out.
-        marks: a pattern by which a tensor name gives this dialect away.
-        maps_words: words are projected to the hidden size before the sum.
-        always_maps: the embedding mapping is stored even where E = H.
+        square_mapping: whether an embedding mapping is stored where E = H; None where a model may do either.
+        repeats: tensors that repeat a weight, as PyTorch writes the two ends of tied weights.
+        exempt: patterns of tensors that are no weights of the models built here, with the reason.
+        activations: canonical activation -> its name in the program's configs; others it does not know.
+        layer_norm_eps: the epsilon that the program fixes; None where its config gives it.
     """
 
     key: str
     title: str
-    family: str
+    family: str | None
     layers: Mapping[str, str]
     block: Mapping[str, str]
     block_prefix: str
@@ -67,8 +70,21 @@ class Dialect:
     weights: Mapping[str, Stored]
     special: Mapping[str, Stored] = field(default_factory=dict)
     trunk_prefix: str = ""
-    projects_words: bool = False
-    always_maps: bool = False
+    square_mapping: bool | None = False
+    repeats: Mapping[str, str] = field(default_factory=dict)
+    exempt: Mapping[str, str] = field(default_factory=dict)
+    activations: Mapping[str, str] = field(default_factory=dict)
+    layer_norm_eps: float | None = None
+
+    @property
+    def projects_words(self) -> bool:
+        """Whether words are projected to the hidden size before the sum."""
+        return "embeddings/projection/kernel" in self.special
+
+    @property
+    def numbers_layers(self) -> bool:
+        """Whether there is a block for each layer, so that nothing is shared."""
+        return self.family is not None and "{block}" in self.block_prefix
 
     def stored_as(self, weight: str, inner_group_num: int = 1) -> Stored | None:
         """Return how a weight is stored; None where this dialect has no name for it."""
@@ -93,6 +109,26 @@ class Dialect:
     def found_in(self, names: Iterable[str]) -> str | None:
         """Return the first of `names` that gives this dialect away."""
         return next((name for name in names if re.search(self.marks, name)), None)
+
+    def groups_in(self, names: Iterable[str]) -> tuple[int, int]:
+        """Return how many groups, and blocks in a group, the names have; (1, 1) where they number neither."""
+        pattern = re.escape(self.block_prefix)
+        for number in ("block", "group", "inner"):
+            pattern = pattern.replace(re.escape("{" + number + "}"), r"(\d{1,6})")
+        found = [tuple(map(int, match.groups())) for match in map(re.compile(pattern).match, names) if match]
+        largest = [max(numbers) + 1 for numbers in zip(*found, strict=True)]
+        return (largest[0] if largest else 1), (largest[1] if len(largest) == 2 else 1)
+
+    def spelled_as_in(self, names: Iterable[str]) -> Dialect:
+        """Return this dialect as a file spells it: without the trunk's prefix, or with the old norm names."""
+        names = list(names)
+        dialect = self
+        if not any(name.startswith(self.trunk_prefix) for name in names):
+            bare = {layer: name.removeprefix(self.trunk_prefix) for layer, name in self.layers.items()}
+            dialect = replace(self, layers=bare, block_prefix=self.block_prefix.removeprefix(self.trunk_prefix))
+        if any(name.endswith(".gamma") for name in names):
+            dialect = replace(dialect, weights={**self.weights, "gamma": Stored(".gamma"), "beta": Stored(".beta")})
+        return dialect
 
 
 _GOOGLE_LAYERS = {
@@ -119,6 +155,7 @@ _GOOGLE_BERT_BLOCK = {
     "output": "output/dense",
     "output_norm": "output/LayerNorm",
 }
+_GOOGLE_ACTIVATIONS = {"gelu_tanh": "gelu", "relu": "relu", "tanh": "tanh", "linear": "linear"}
 GOOGLE_ALBERT = Dialect(
     key="google_albert",
     title="Google ALBERT",
@@ -138,6 +175,8 @@ GOOGLE_ALBERT = Dialect(
     marks=r"^bert/encoder/transformer/group_",
     weights=_TENSORFLOW,
     special=_GOOGLE_SPECIAL,
+    activations=_GOOGLE_ACTIVATIONS,
+    layer_norm_eps=1e-12,
 )
 GOOGLE_BERT = Dialect(
     key="google_bert",
@@ -149,27 +188,177 @@ GOOGLE_BERT = Dialect(
     marks=r"^bert/encoder/layer_\d+/",
     weights=_TENSORFLOW,
     special=_GOOGLE_SPECIAL,
+    activations=_GOOGLE_ACTIVATIONS,
+    layer_norm_eps=1e-12,
+)
+# Source: brightmart/albert_zh, modeling.py: `share_parameter_across_layers` decides between the two scopes.
+EARLY_BRIGHTMART = replace(
+    GOOGLE_BERT,
+    key="early_brightmart",
+    title="early brightmart ALBERT",
+    family="albert",
+    block_prefix="bert/encoder/layer_shared/",
+    marks=r"^bert/encoder/layer_shared/",
+    special={**_GOOGLE_SPECIAL, "embeddings/projection/kernel": Stored("bert/embeddings/word_embeddings_2")},
+)
+EARLY_BRIGHTMART_UNSHARED = replace(
+    EARLY_BRIGHTMART,
+    key="early_brightmart_unshared",
+    title="early brightmart ALBERT, not shared",
+    block_prefix="bert/encoder/layer_{block}/",
+    marks=r"^bert/embeddings/word_embeddings_2$",
 )
 
-DIALECTS: tuple[Dialect, ...] = (GOOGLE_ALBERT, GOOGLE_BERT)
+_POSITION_IDS = {r"(^|\.)embeddings\.position_ids$": "position numbers, which every model knows"}
+_HF_ACTIVATIONS = {
+    "gelu_tanh": "gelu_new",
+    "gelu_erf": "gelu",
+    **{name: name for name in ("relu", "silu", "tanh", "sigmoid", "linear")},
+}
+HF_ALBERT = Dialect(
+    key="hf_albert",
+    title="Hugging Face Albert",
+    family="albert",
+    layers={
+        "embeddings/word": "albert.embeddings.word_embeddings",
+        "embeddings/segment": "albert.embeddings.token_type_embeddings",
+        "embeddings/position": "albert.embeddings.position_embeddings",
+        "embeddings/norm": "albert.embeddings.LayerNorm",
+        "embeddings/mapping": "albert.encoder.embedding_hidden_mapping_in",
+        "pooler/dense": "albert.pooler",
+        "masked_lm_transform/dense": "predictions.dense",
+        "masked_lm_transform/norm": "predictions.LayerNorm",
+        "masked_lm": "predictions",
+        "sentence/dense": "sop_classifier.classifier",
+    },
+    block={
+        "attention/query": "attention.query",
+        "attention/key": "attention.key",
+        "attention/value": "attention.value",
+        "attention/output": "attention.dense",
+        "attention_norm": "attention.LayerNorm",
+        "intermediate": "ffn",
+        "output": "ffn_output",
+        "output_norm": "full_layer_layer_norm",
+    },
+    block_prefix="albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}.",
+    marks=r"^(albert\.)?encoder\.albert_layer_groups\.",
+    weights=_PYTORCH,
+    trunk_prefix="albert.",
+    square_mapping=True,
+    repeats={
+        "predictions.decoder.weight": "embeddings/word/embeddings",
+        "predictions.decoder.bias": "masked_lm/bias",
+    },
+    exempt=_POSITION_IDS,
+    activations=_HF_ACTIVATIONS,
+)
+HF_BERT = Dialect(
+    key="hf_bert",
+    title="Hugging Face Bert",
+    family="bert",
+    layers={
+        "embeddings/word": "bert.embeddings.word_embeddings",
+        "embeddings/segment": "bert.embeddings.token_type_embeddings",
+        "embeddings/position": "bert.embeddings.position_embeddings",
+        "embeddings/norm": "bert.embeddings.LayerNorm",
+        "pooler/dense": "bert.pooler.dense",
+        "masked_lm_transform/dense": "cls.predictions.transform.dense",
+        "masked_lm_transform/norm": "cls.predictions.transform.LayerNorm",
+        "masked_lm": "cls.predictions",
+        "sentence/dense": "cls.seq_relationship",
+    },
+    block={layer: name.replace("/", ".") for layer, name in _GOOGLE_BERT_BLOCK.items()},
+    block_prefix="bert.encoder.layer.{block}.",
+    marks=r"^(bert\.)?encoder\.layer\.\d+\.",
+    weights=_PYTORCH,
+    trunk_prefix="bert.",
+    repeats={
+        "cls.predictions.decoder.weight": "embeddings/word/embeddings",
+        "cls.predictions.decoder.bias": "masked_lm/bias",
+    },
+    exempt=_POSITION_IDS,
+    activations=_HF_ACTIVATIONS,
+)
+HF_ELECTRA = replace(
+    HF_BERT,
+    key="hf_electra",
+    title="Hugging Face Electra",
+    family="electra",
+    layers={
+        "embeddings/word": "electra.embeddings.word_embeddings",
+        "embeddings/segment": "electra.embeddings.token_type_embeddings",
+        "embeddings/position": "electra.embeddings.position_embeddings",
+        "embeddings/norm": "electra.embeddings.LayerNorm",
+        "embeddings/mapping": "electra.embeddings_project",
+    },
+    block_prefix="electra.encoder.layer.{block}.",
+    marks=r"^electra\.encoder\.|^embeddings_project\.",
+    trunk_prefix="electra.",
+    repeats={},
+    exempt={**_POSITION_IDS, r"^discriminator_predictions\.": "the head that told replaced tokens"},
+)
+
+_CANONICAL_LAYERS = (
+    "embeddings/word",
+    "embeddings/segment",
+    "embeddings/position",
+    "embeddings/norm",
+    "embeddings/projection",
+    "embeddings/mapping",
+    "pooler/dense",
+    "sentence/dense",
+    "masked_lm_transform/dense",
+    "masked_lm_transform/norm",
+    "masked_lm",
+)
+CANONICAL = Dialect(
+    key="bert4albert",
+    title="bert4albert",
+    family=None,
+    layers={layer: layer for layer in _CANONICAL_LAYERS},
+    block={layer: layer for layer in _GOOGLE_BERT_BLOCK},
+    block_prefix="encoder/block_{block}/",
+    marks=r"^encoder/block_\d+/",
+    weights={**_TENSORFLOW, "embeddings": Stored("/embeddings")},
+    square_mapping=None,
+    activations={name: name for name in ACTIVATIONS},
+)
+
+# In the order in which they are looked for: the more particular marks first.
+DIALECTS: tuple[Dialect, ...] = (
+    GOOGLE_ALBERT,
+    EARLY_BRIGHTMART,
+    EARLY_BRIGHTMART_UNSHARED,
+    GOOGLE_BERT,
+    HF_ALBERT,
+    HF_ELECTRA,
+    HF_BERT,
+    CANONICAL,
+)
 
 
-def detect_dialect(names: Iterable[str], source: object) -> Dialect:
+def detect_dialect(names: Iterable[str], source: object, model_type: str | None = None) -> Dialect:
     """Tell whose names these are.
 
     Arguments:
         names: all tensor names of a file.
         source: what to call the file in messages.
+        model_type: what the config calls the model; it decides for a bare Electra with E = H, whose names
+            are BERT's.
 
     Returns:
-        The dialect. Raises `CheckpointError` if the names belong to none.
+        The dialect, spelled as the file spells it. Raises `CheckpointError` if the names belong to none.
     """
     names = list(names)
-    for dialect in DIALECTS:
-        if dialect.found_in(names) is not None:
-            return dialect
-    shown = ", ".join(names[:3]) or "none at all"
-    raise CheckpointError(
-        f"{source} is not a checkpoint of a known kind: it has {len(names)} tensors ({shown}{', ...' * (len(names) > 3)}); "
-        f"known are {', '.join(d.title for d in DIALECTS)}."
-    )
+    found = next((dialect for dialect in DIALECTS if dialect.found_in(names) is not None), None)
+    if found is None:
+        shown = ", ".join(names[:3]) or "none at all"
+        more = ", ..." if len(names) > 3 else ""
+        raise CheckpointError(
+            f"{source} is not a checkpoint of a known kind: it has {len(names)} tensors ({shown}{more}); "
+            f"known are {', '.join(d.title for d in DIALECTS)}."
+        )
+    if found is HF_BERT and model_type == HF_ELECTRA.family and not any(n.startswith("bert.") for n in names):
+        found = replace(HF_ELECTRA, marks=HF_BERT.marks)
+    return found.spelled_as_in(names)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +14,16 @@ import numpy as np
 
 from bert4albert.errors import CheckpointError
 
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+class DamagedError(Exception):
+    """The bytes do not follow their format; readers turn it into a `CheckpointError` that names the file."""
+
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where a tensor lies in its file and how to read it; `dtype` is NumPy's name, or 'bfloat16'."""
+    """What a tensor is; `dtype` is NumPy's name, or 'bfloat16', or 'string' (which cannot be read)."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -23,7 +31,7 @@ class TensorInfo:
     @property
     def num_bytes(self) -> int:
         """Bytes that the tensor takes in the file."""
-        return math.prod(self.shape) * (2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize)
+        return math.prod(self.shape) * item_size(self.dtype)
 
 
 class TensorFile(ABC):
@@ -66,12 +74,70 @@ class TensorFile(ABC):
         return array
 
 
+def item_size(dtype: str) -> int:
+    """Return the bytes that one number takes."""
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
 def decode(data: bytes | bytearray | memoryview, dtype: str) -> np.ndarray:
     """Turn little-endian bytes into an array, half precision widened to float32."""
     if dtype == "bfloat16":
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     array = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
     return array.astype(np.float32) if dtype == "float16" else array
+
+
+def read_slice(path: Path, offset: int, size: int, name: str) -> bytes:
+    """Return `size` bytes of a file from `offset` on, the place of the tensor `name`."""
+    try:
+        with open(path, "rb") as file:
+            # Asked before reading, so that a damaged size cannot ask for memory.
+            if offset + size > os.fstat(file.fileno()).st_size:
+                raise CheckpointError(f"{path} is cut short at the tensor {name}; copy or download it again.")
+            file.seek(offset)
+            return file.read(size)
+    except OSError as error:
+        raise CheckpointError(f"{path}, which holds {name}, cannot be read ({error.strerror}).") from error
+
+
+def read_start(path: Path, size: int) -> bytes:
+    """Return the first `size` bytes of a file, or all of a shorter one."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); pass the path of a checkpoint.") from error
+
+
+def read_whole(path: Path, most: int) -> bytes:
+    """Return the bytes of a small file. Raises `CheckpointError` if it has more than `most`."""
+    data = read_start(path, most + 1)
+    if len(data) > most:
+        raise CheckpointError(f"{path} has more than {most:,} bytes, so it is not what its name says.")
+    return data
+
+
+@contextlib.contextmanager
+def replacing(*targets: Path) -> Iterator[list[Path]]:
+    """Give a temporary name beside each target; rename them all, in order, only when the body has succeeded.
+
+    Arguments:
+        targets: the files to write; their folder is made if it does not exist.
+
+    Raises `CheckpointError` where the system refuses; the old files are then still there.
+    """
+    temporaries = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
+    try:
+        for target in targets:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporaries
+        for temporary, target in zip(temporaries, targets, strict=True):
+            os.replace(temporary, target)
+    except OSError as error:
+        raise CheckpointError(f"{targets[0]} cannot be written ({error.strerror or error}).") from error
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
 
 
 def _all_finite(array: np.ndarray) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bert4albert.checkpoint.dialects import Dialect, Stored
-from bert4albert.checkpoint.files import TensorFile
+from bert4albert.checkpoint.files import FLOATS, TensorFile
 from bert4albert.checkpoint.report import LoadReport
 from bert4albert.checkpoint.vocabulary import VocabularyRows
 from bert4albert.config import ModelConfig
@@ -23,7 +23,10 @@ _HEADS = {
     "sentence/": "the sentence head, which the model was built without",
     "masked_lm": "the masked-LM head, which the model was built without",
 }
-_OPTIMIZER_SLOT = re.compile(r"/(adam|lamb)_[mv]$")
+_EXEMPT = {
+    r"/(adam|lamb)_[mv]$": "optimizer state",
+    r"^global_step$": "training progress",
+}
 _VOCABULARY_WEIGHTS = ("embeddings/word/embeddings", "masked_lm/bias")
 
 
@@ -32,14 +35,18 @@ class LoadPlan:
     """Which tensor fills which weights; made from names and shapes alone, before any model is built.
 
     Attributes:
-        sources: tensor name -> (how it is stored, the weights it fills).
+        config: the model's config.
+        sources: weight -> how the tensor that fills it is stored.
+        repeats: (tensor, how the weight that it must equal is stored).
         report: what fits and what does not.
     """
 
     file: TensorFile
     rows: VocabularyRows
+    config: ModelConfig
     report: LoadReport
-    sources: dict[str, tuple[Stored, list[str]]] = field(default_factory=dict)
+    sources: dict[str, Stored] = field(default_factory=dict)
+    repeats: list[tuple[str, Stored]] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise one `CheckpointError` that lists everything that does not fit."""
@@ -50,6 +57,22 @@ class LoadPlan:
             f"{self._remedy()}"
         )
 
+    def read(self, weight: str) -> np.ndarray:
+        """Return the value of one weight, as float32 or float64. Raises `CheckpointError` if it cannot be read."""
+        stored = self.sources[weight]
+        array = self.file.read(stored.name)
+        array = array.T if stored.transposed else array
+        return self.rows.apply(array) if weight in _VOCABULARY_WEIGHTS else array
+
+    def check_repeats(self) -> None:
+        """Raise `CheckpointError` where a tensor that must repeat another one does not."""
+        for name, tied in self.repeats:
+            if not np.array_equal(self.file.read(name), self.file.read(tied.name)):
+                raise CheckpointError(
+                    f"{self.file.path}: {name} differs from {tied.name}, to which the models built here tie it; "
+                    "the file belongs to a model with untied weights, which this package does not build."
+                )
+
     def fill(self, variables: Mapping[str, Any]) -> LoadReport:
         """Read each tensor once and assign it to the weights it fills.
 
@@ -59,21 +82,23 @@ class LoadPlan:
         Returns:
             The report. Raises `CheckpointError` if a tensor cannot be read.
         """
-        for name, (stored, weights) in self.sources.items():
-            array = self.file.read(name)
-            array = array.T if stored.transposed else array
-            if weights[0] in _VOCABULARY_WEIGHTS:
-                array = self.rows.apply(array)
+        self.check_repeats()
+        filled_by: dict[str, list[str]] = {}
+        for weight, stored in self.sources.items():
+            filled_by.setdefault(stored.name, []).append(weight)
+        for name, weights in filled_by.items():
+            array = np.ascontiguousarray(self.read(weights[0]))
             for weight in weights:
-                variables[weight].assign(np.ascontiguousarray(array))
+                variables[weight].assign(array)
                 self.report.filled[weight] = name
         return self.report
 
     def _remedy(self) -> str:
         heads = [w for w in self.report.missing if w.startswith(tuple(_HEADS))]
-        if heads and len(heads) == len(self.report.missing) and not self.report.mis_shaped:
+        misfits = self.report.mis_shaped or self.report.mis_typed
+        if heads and len(heads) == len(self.report.missing) and not misfits:
             return "Leave the head out, or pass fresh_heads=True to start it at random."
-        if self.report.mis_shaped and not self.report.missing:
+        if misfits and not self.report.missing:
             return "Pass the config that belongs to this checkpoint."
         return (
             "Pass the config that belongs to this checkpoint, or strict=False to load what fits and read load_report."
@@ -97,36 +122,42 @@ def plan_loading(
         fresh_heads: whether heads that the file lacks may start at random.
 
     Returns:
-        The plan; its report says what is missing, unexpected or mis-shaped.
+        The plan; its report says what is missing, unexpected or mis-shaped. Raises `CheckpointError` for a
+        file of an architecture that is known and not built here.
     """
-    plan = LoadPlan(file, rows, LoadReport(str(file.path), dialect.title))
+    _refuse_grouped_dense(file)
+    plan = LoadPlan(file, rows, config, LoadReport(str(file.path), dialect.title))
     whole = _config_of_file(config, rows)
     stored, shapes = dialect.names(whole), weight_shapes(whole)
+    blocks = blocks_to_fill(config.sharing, whole.sharing)
     for weight in weight_shapes(config):
-        source = _weight_in_file(weight, config, whole)
+        source = _weight_in_file(weight, blocks)
         entry = stored.get(source, Stored(source))
         if entry.name not in file.tensors:
             _note_missing(plan.report, weight, entry.name, fresh_heads)
-            continue
-        found = file.tensors[entry.name].shape
-        needed = tuple(reversed(shapes[source])) if entry.transposed else shapes[source]
-        if found != needed:
-            plan.report.mis_shaped[entry.name] = (found, needed)
-        else:
-            plan.sources.setdefault(entry.name, (entry, []))[1].append(weight)
+        elif _fits(plan.report, file, entry, shapes[source]):
+            plan.sources[weight] = entry
     known = {entry.name: weight for weight, entry in stored.items()}
+    used = {entry.name for entry in plan.sources.values()}
     for name in file.tensors:
-        if name not in plan.sources and name not in plan.report.mis_shaped:
-            reason = _why_exempt(name, known)
-            if reason is None:
-                plan.report.unexpected.append(name)
-            else:
-                plan.report.exempt[name] = reason
+        tied = stored.get(dialect.repeats.get(name, ""))
+        if name in used or name in plan.report.mis_shaped or name in plan.report.mis_typed:
+            continue
+        if tied is not None and tied.name in file.tensors:
+            if _fits(plan.report, file, Stored(name), file.tensors[tied.name].shape):
+                plan.report.exempt[name] = f"a repetition of {tied.name}"
+                plan.repeats.append((name, tied))
+            continue
+        reason = _why_exempt(name, dialect, known)
+        if reason is None:
+            plan.report.unexpected.append(name)
+        else:
+            plan.report.exempt[name] = reason
     return plan
 
 
 def _config_of_file(config: ModelConfig, rows: VocabularyRows) -> ModelConfig:
-    """The config of the model that the file holds: its own schedule, all of its vocabulary, every head."""
+    """The config of the model as the file has it: its own sharing, whole vocabulary, all heads."""
     return config.replace(
         sharing=grouped_schedule(config.num_hidden_layers, config.num_hidden_groups, config.inner_group_num),
         vocab_size=rows.file_size,
@@ -136,12 +167,21 @@ def _config_of_file(config: ModelConfig, rows: VocabularyRows) -> ModelConfig:
     )
 
 
-def _weight_in_file(weight: str, config: ModelConfig, whole: ModelConfig) -> str:
+def _weight_in_file(weight: str, blocks: list[int]) -> str:
     match = re.match(r"encoder/block_(\d+)/", weight)
     if match is None:
         return weight
-    block = blocks_to_fill(config.sharing, whole.sharing)[int(match[1])]
-    return f"encoder/block_{block}/{weight[match.end() :]}"
+    return f"encoder/block_{blocks[int(match[1])]}/{weight[match.end() :]}"
+
+
+def _fits(report: LoadReport, file: TensorFile, entry: Stored, shape: tuple[int, ...]) -> bool:
+    found = file.tensors[entry.name]
+    needed = tuple(reversed(shape)) if entry.transposed else shape
+    if found.shape != needed:
+        report.mis_shaped[entry.name] = (found.shape, needed)
+    elif found.dtype not in FLOATS:
+        report.mis_typed[entry.name] = found.dtype
+    return found.shape == needed and found.dtype in FLOATS
 
 
 def _note_missing(report: LoadReport, weight: str, name: str, fresh_heads: bool) -> None:
@@ -151,12 +191,20 @@ def _note_missing(report: LoadReport, weight: str, name: str, fresh_heads: bool)
         report.missing[weight] = name
 
 
-def _why_exempt(name: str, known: Mapping[str, str]) -> str | None:
-    if _OPTIMIZER_SLOT.search(name):
-        return "optimizer state"
-    if name == "global_step":
-        return "training progress"
+def _why_exempt(name: str, dialect: Dialect, known: Mapping[str, str]) -> str | None:
+    for pattern, reason in {**_EXEMPT, **dialect.exempt}.items():
+        if re.search(pattern, name):
+            return reason
     for prefix, reason in _HEADS.items():
         if known.get(name, "").startswith(prefix):
             return reason
     return None
+
+
+def _refuse_grouped_dense(file: TensorFile) -> None:
+    for name, info in file.tensors.items():
+        if name.endswith("/kernel") and len(info.shape) == 3:
+            raise CheckpointError(
+                f"{file.path}: {name} has three dimensions {info.shape}, the grouped dense layers of the "
+                "*_google_fast models; this package does not build them, use the model of the same size without _fast."
+            )

@@ -18,6 +18,7 @@ class LoadReport:
         fresh: weights of heads that the file lacks and that were allowed to start at random.
         missing: model weight -> the tensor the file should have for it.
         mis_shaped: tensor -> (shape in the file, shape that the model needs).
+        mis_typed: tensor -> its dtype, which is not that of a weight.
         exempt: tensor -> why it is not needed.
         unexpected: tensors that nothing accounts for.
     """
@@ -28,21 +29,23 @@ class LoadReport:
     fresh: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     mis_shaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    mis_typed: dict[str, str] = field(default_factory=dict)
     exempt: dict[str, str] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
         """Whether every weight was filled and every tensor accounted for."""
-        return not (self.missing or self.mis_shaped or self.unexpected)
+        return not (self.missing or self.mis_shaped or self.mis_typed or self.unexpected)
 
     @property
     def tensors(self) -> dict[str, str]:
-        """What became of each tensor of the file: 'used', 'exempt: why', 'mis-shaped' or 'unexpected'."""
+        """What became of each tensor of the file: 'used', 'exempt: why', or what is wrong."""
         return {
             **dict.fromkeys(self.filled.values(), "used"),
             **{name: f"exempt: {why}" for name, why in self.exempt.items()},
             **dict.fromkeys(self.mis_shaped, "mis-shaped"),
+            **dict.fromkeys(self.mis_typed, "mis-typed"),
             **dict.fromkeys(self.unexpected, "unexpected"),
         }
 
@@ -57,6 +60,9 @@ class LoadReport:
                 for name, (found, needed) in self.mis_shaped.items()
             ]
             parts.append(f"wrong shape: {_listed(shapes)}")
+        if self.mis_typed:
+            typed = [f"{name} holds {dtype}, not floats" for name, dtype in self.mis_typed.items()]
+            parts.append(f"wrong dtype: {_listed(typed)}")
         if self.unexpected:
             parts.append(f"unexpected {_listed(self.unexpected)}")
         return "; ".join(parts)

@@ -1,0 +1,88 @@
+"""Named arrays: a dict in memory, or an `.npz` file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bert4albert.checkpoint.files import TensorFile, TensorInfo
+from bert4albert.checkpoint.zipped import Zipped
+from bert4albert.errors import CheckpointError
+
+
+class Arrays(TensorFile):
+    """Arrays in memory.
+
+    Arguments:
+        arrays: name -> array, in the names of any dialect.
+        path: what to call them in messages.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any], path: Path | str = "the given dict") -> None:
+        self.path = path
+        self._arrays: dict[str, np.ndarray] = {}
+        for name, values in arrays.items():
+            try:
+                self._arrays[str(name)] = np.asarray(values)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise CheckpointError(f"{path}: {name!r} is not an array ({error}); pass NumPy arrays.") from error
+        self.tensors = {name: TensorInfo(_dtype_name(array.dtype), array.shape) for name, array in self._arrays.items()}
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the bytes of one array."""
+        array = self._arrays[name]
+        return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+class NumpyArchive(TensorFile):
+    """An `.npz` file, read one array at a time and never unpickled.
+
+    Arguments:
+        path: the file.
+
+    Raises `CheckpointError` if it is missing or damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._archive = Zipped(self.path, "NumPy .npz")
+        self.tensors = {}
+        self._in_columns = set()
+        for member in self._archive.names:
+            name = member.removesuffix(".npy")
+            with self._archive.open(member) as file:
+                shape, in_columns, dtype = _header(file)
+            self.tensors[name] = TensorInfo(_dtype_name(dtype), shape)
+            if in_columns:
+                self._in_columns.add(name)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the bytes of one array."""
+        info = self.tensors[name]
+        with self._archive.open(f"{name}.npy") as file:
+            _header(file)
+            data = file.read(info.num_bytes)
+            if file.read(1):
+                raise CheckpointError(f"{self.path}: {name} is longer than its shape says; the file is damaged.")
+        if name in self._in_columns and len(data) == info.num_bytes:
+            data = np.frombuffer(data, info.dtype).reshape(info.shape, order="F").tobytes()
+        return data
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"an array has format version {version}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, in_columns, dtype = read(file)
+    if dtype.byteorder == ">" or any(size < 0 for size in shape):
+        raise ValueError("an array is big-endian, or has a negative size")
+    return shape, in_columns, dtype
+
+
+def _dtype_name(dtype: np.dtype) -> str:
+    return dtype.name if dtype.kind in "fiub" or dtype.name == "bfloat16" else "string"

@@ -1,0 +1,159 @@
+"""From what the user points at to a config and a checked plan, before any model is built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bert4albert.checkpoint import open_checkpoint
+from bert4albert.checkpoint.dialects import Dialect, detect_dialect
+from bert4albert.checkpoint.files import TensorFile
+from bert4albert.checkpoint.folders import find_config, model_folder, no_such_model
+from bert4albert.checkpoint.load import LoadPlan, plan_loading
+from bert4albert.checkpoint.vocabulary import VocabularyRows
+from bert4albert.config import FAMILIES, ModelConfig, did_you_mean, guess_family, read_config
+from bert4albert.errors import CheckpointError, ConfigError
+
+MODELS = ("albert", "albert_unshared", "bert")
+
+_TITLES = {"albert": "ALBERT", "bert": "BERT", "electra": "ELECTRA"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A config and the checkpoint it belongs to.
+
+    Attributes:
+        values: the config's JSON object, as found.
+        name: what to call the config in messages.
+        file, dialect: the open checkpoint and whose names it uses; None for random weights.
+    """
+
+    values: Mapping[str, Any]
+    name: str
+    file: TensorFile | None
+    dialect: Dialect | None
+
+
+def open_source(config: str | os.PathLike[str] | Mapping[str, Any], checkpoint: Any = None) -> Source:
+    """Find and open what the arguments `config` and `checkpoint` of `build_model` mean."""
+    if not isinstance(config, Mapping) and isinstance(config, (str, os.PathLike)):
+        folder = model_folder(config)
+        if folder is not None:
+            config, checkpoint = find_config(folder), folder if checkpoint is None else checkpoint
+        elif not os.path.exists(config):
+            raise no_such_model(config)
+    values, name = read_config(config)
+    if checkpoint is None:
+        return Source(values, name, None, None)
+    file = open_checkpoint(checkpoint)
+    model_type = values.get("model_type", values.get("family"))
+    return Source(values, name, file, detect_dialect(file.tensors, file.path, model_type))
+
+
+def resolve(
+    source: Source,
+    model: str | None = None,
+    sharing: Any = None,
+    keep_tokens: Sequence[int] | None = None,
+    compound_tokens: Sequence[Any] | None = None,
+    fresh_heads: bool = False,
+    **overrides: Any,
+) -> tuple[ModelConfig, LoadPlan | None]:
+    """Settle the model's config, and plan how its weights are loaded.
+
+    Arguments:
+        source: the config and the checkpoint.
+        model, sharing, keep_tokens, compound_tokens, fresh_heads: as for `build_model`.
+        overrides: config keys to replace; None leaves a key as it is.
+
+    Returns:
+        The config, and the plan (None without a checkpoint), not yet checked. Raises `ConfigError` or
+        `CheckpointError`.
+    """
+    rows = _vocabulary(source, overrides.get("vocab_size"), keep_tokens, compound_tokens)
+    settings = _settings_of(model, sharing, source)
+    reduced = {"vocab_size": rows.size, "keep_tokens": keep_tokens, "compound_tokens": compound_tokens}
+    config = ModelConfig.from_dict(source.values, source.name, **{**settings, **overrides, **reduced})
+    if source.file is None or source.dialect is None:
+        return config, None
+    return config, plan_loading(source.file, source.dialect, config, rows, fresh_heads)
+
+
+def heads_in(source: Source) -> dict[str, Any]:
+    """Return the settings that give a model all the heads its checkpoint holds."""
+    assert source.file is not None
+    assert source.dialect is not None
+    first = {"with_pool": "pooler/dense/kernel", "with_nsp": "sentence/dense/kernel", "with_mlm": "masked_lm/bias"}
+    stored = {head: source.dialect.stored_as(weight) for head, weight in first.items()}
+    return {head: entry is not None and entry.name in source.file.tensors for head, entry in stored.items()}
+
+
+def config_beside(checkpoint: Path) -> Path:
+    """Return the config that lies with a checkpoint file, or above a SavedModel's variables."""
+    folder = checkpoint.parent
+    return find_config(folder.parent if folder.name == "variables" else folder)
+
+
+def _settings_of(model: str | None, sharing: Any, source: Source) -> dict[str, Any]:
+    """What the choice of model and the file's names decide in the config."""
+    if model is not None and model not in MODELS:
+        hint = did_you_mean(str(model), MODELS)
+        raise ConfigError(f"model must be one of {', '.join(MODELS)}, not {model!r:.80}.{hint}")
+    if model == "albert_unshared" and sharing not in (None, "unshared"):
+        raise ConfigError("model='albert_unshared' and sharing=... say two things; pass model='albert' with sharing.")
+    settings: dict[str, Any] = {"sharing": "unshared" if model == "albert_unshared" else sharing}
+    asked = None if model is None else model.removesuffix("_unshared")
+    own = source.values["family"] if source.values.get("family") in FAMILIES else guess_family(source.values)
+    if source.dialect is None or source.file is None:
+        return settings | {"family": asked or own}
+    family = source.dialect.family or own
+    if asked is not None and (asked == "albert") != (family == "albert"):
+        found = source.dialect.found_in(source.file.tensors)
+        remedy = "'albert' or 'albert_unshared'" if family == "albert" else "'bert'"
+        raise CheckpointError(
+            f"{source.file.path} is {_TITLES[family]} (found {found}). "
+            f"You asked for model={model!r}. Use model={remedy}."
+        )
+    return settings | {"family": family, **_settings_of_file(source.file, source.dialect, source.values)}
+
+
+def _settings_of_file(file: TensorFile, dialect: Dialect, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file's names decide: how words reach the hidden size, and groups that the config does not count."""
+
+    def holds(weight: str) -> bool:
+        stored = dialect.stored_as(weight)
+        return stored is not None and stored.name in file.tensors
+
+    groups, inner = dialect.groups_in(file.tensors)
+    projected = dialect.projects_words or holds("embeddings/projection/kernel")
+    embeddings = {
+        "projected_words": projected,
+        "embedding_mapping": not projected and holds("embeddings/mapping/bias"),
+    }
+    if "num_hidden_groups" in values or dialect.family != "albert":
+        return embeddings
+    return embeddings | {"num_hidden_groups": groups, "inner_group_num": values.get("inner_group_num", inner)}
+
+
+def _vocabulary(
+    source: Source,
+    size: Any,
+    keep_tokens: Sequence[int] | None,
+    compound_tokens: Sequence[Any] | None,
+) -> VocabularyRows:
+    """How the model's rows follow from the file's; a config that remembers a reduction is reduced already."""
+    size = source.values.get("vocab_size") if size is None else size
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise ConfigError(f"vocab_size must be a whole number; {source.name} gives {size!r:.80}.")
+    asked = {"keep_tokens": keep_tokens, "compound_tokens": compound_tokens}
+    remembered = {key: source.values[key] for key in asked if source.values.get(key) is not None}
+    if not remembered:
+        return VocabularyRows(size, keep_tokens, compound_tokens)
+    for key, value in asked.items():
+        if value is not None and list(value) != remembered.get(key):
+            raise ConfigError(f"{source.name} was saved with another {key}, already applied; leave {key} out.")
+    return VocabularyRows(size)

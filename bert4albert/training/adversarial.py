@@ -34,7 +34,6 @@ def adversarial_model(model: keras.Model, table: Any, epsilon: float) -> keras.M
 
 
 def _perturbation(gradient: Any, epsilon: float) -> Any:
-    gradient = ops.convert_to_tensor(gradient)
     return epsilon * gradient / (ops.sqrt(ops.sum(ops.square(gradient))) + 1e-8)
 
 
@@ -53,7 +52,8 @@ def _tensorflow_model(table: Any, epsilon: float) -> type[keras.Model]:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
             clean = tf.identity(table.value)
             _, _, (gradient,) = self._gradients(x, y, sample_weight, [table])
-            table.assign(clean + _perturbation(gradient, epsilon))
+            # A lookup gives its gradient as the rows it read.
+            table.assign(clean + _perturbation(tf.convert_to_tensor(gradient), epsilon))
             weights = self.trainable_variables
             predicted, loss, gradients = self._gradients(x, y, sample_weight, weights)
             table.assign(clean)

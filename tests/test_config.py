@@ -7,6 +7,8 @@ import pytest
 from bert4albert import ConfigError
 from bert4albert.config import ModelConfig, canonical_activation, read_config
 
+pytestmark = pytest.mark.once
+
 GOOGLE = {
     "vocab_size": 211,
     "embedding_size": 16,

@@ -5,6 +5,8 @@ import pytest
 from bert4albert import ConfigError
 from bert4albert.sharing import blocks_to_fill, describe_schedule, grouped_schedule, parse_schedule
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("layers", "groups", "inner", "schedule"),

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Set up and run the project with nothing but Python: `develop.py demo`, `develop.py test`.
+
+Both commands make a virtual environment in `.venv` on the first call and install the package into it.
+`demo` fine-tunes ALBERT with and without weight sharing on the reviews in the package; what follows the
+word goes to examples/sentiment.py. `test` checks style and types and runs all tests on the three backends;
+what follows goes to pytest.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".venv"
+SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+# The plain name `torch` may bring gigabytes of CUDA packages; this release has a CPU wheel of its own.
+TORCH = "torch==2.13.0"
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def install(extras: str, *first: str) -> None:
+    """Install the package with `extras` into the environment, and `first` before it, unless done already."""
+    done = ENVIRONMENT / f"installed-{extras.replace(',', '-')}"
+    if done.exists() and done.stat().st_mtime > (ROOT / "pyproject.toml").stat().st_mtime:
+        return
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 to 3.13 is needed; this is {sys.version.split()[0]}. Run it with a newer one.")
+    if not SCRIPTS.exists():
+        print(f"Making the environment {ENVIRONMENT} ...", flush=True)
+        venv.create(ENVIRONMENT, with_pip=True)
+    for packages in ([*first], ["--editable", f"{ROOT}[{extras}]"]):
+        if packages:
+            print(f"Installing {' '.join(packages)} (minutes, the first time) ...", flush=True)
+            subprocess.run([SCRIPTS / "python", "-m", "pip", "install", "--quiet", *packages], check=True)
+    done.touch()
+
+
+def demo(arguments: list[str]) -> int:
+    """Fine-tune ALBERT shared and unshared on the reviews that come with the package."""
+    install("plot")
+    script = [ROOT / "examples" / "sentiment.py"]
+    return subprocess.run(
+        [SCRIPTS / "python", *script, *(arguments or ["--model", "albert", "albert_unshared"])]
+    ).returncode
+
+
+def test(arguments: list[str]) -> int:
+    """Check style and types, then run the tests on every backend."""
+    install("test,jax,plot", TORCH)
+    failed = 0
+    for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
+        print("$", *command, flush=True)
+        failed |= subprocess.run([SCRIPTS / command[0], *command[1:]], cwd=ROOT).returncode
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for code in pool.map(lambda backend: run_tests(backend, arguments), BACKENDS):
+            failed |= code
+    return int(failed != 0)
+
+
+def run_tests(backend: str, arguments: list[str]) -> int:
+    """Run the tests on one backend, print their output when they are done, and return the exit status."""
+    # Tests that do not depend on the backend run once.
+    selected = [] if backend == BACKENDS[0] else ["-m", "not once"]
+    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [SCRIPTS / "python", "-m", "pytest", *selected, *arguments]
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output).returncode
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    print(f"\n=== {backend}: {time.monotonic() - started:.0f} s, exit {code}\n{text}", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    commands = {"demo": demo, "test": test}
+    if len(sys.argv) < 2 or sys.argv[1] not in commands:
+        sys.exit(f"usage: {sys.argv[0]} demo|test [arguments]\n\n{__doc__}")
+    sys.exit(commands[sys.argv[1]](sys.argv[2:]))

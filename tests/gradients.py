@@ -42,3 +42,27 @@ def _torch(model, inputs, loss, variables):
 
 
 _BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+
+
+def value_and_gradients(function, arrays):
+    """Return function(*arrays), a scalar, and its gradient with respect to each array."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tensors = [tf.constant(array) for array in arrays]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = function(*tensors)
+        gradients = tape.gradient(value, tensors)
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        compiled = jax.jit(jax.value_and_grad(function, argnums=range(len(arrays))))
+        value, gradients = compiled(*map(jax.numpy.asarray, arrays))
+    else:
+        import torch
+
+        tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+        value = function(*tensors)
+        gradients = torch.autograd.grad(value, tensors)
+    return to_numpy(value), [to_numpy(gradient) for gradient in gradients]

@@ -1,0 +1,195 @@
+"""Pointers: a score for every span and every label, and the losses that such scores learn by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from bert4albert.errors import ConfigError
+from bert4albert.layers.base import register
+
+# Finite, so that 0 * mask is 0 and not NaN; far below any score, and its exponential is 0 in float32.
+_RULED_OUT = -1e12
+
+
+@register
+class GlobalPointer(keras.layers.Layer):
+    """Score every pair of positions under every label, as the start and the end of a span.
+
+    Each label has its own queries and keys. Source: Su Jianlin, kexue.fm/archives/8373; arXiv:2208.03054.
+
+    Arguments:
+        heads: how many labels there are.
+        head_size: size of the queries and keys, an even number.
+        rotary: whether a score depends on how far the end is from the start (arXiv:2104.09864).
+        ordered: whether spans whose end is before their start are ruled out.
+        kernel_initializer: of the Dense layers inside.
+
+    Call arguments:
+        hidden_states: [batch, length, size].
+        attention_mask: bool or 0/1 [batch, length]; None for no padding.
+
+    Returns:
+        float32 [batch, heads, length, length]: the score of each span from its first position (row) to its last
+        (column). Above 0 means yes; spans that are ruled out or touch padding have -1e12. Raises `ConfigError` for
+        an odd head size.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        head_size: int = 64,
+        rotary: bool = True,
+        ordered: bool = True,
+        kernel_initializer: Any = "lecun_normal",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if head_size % 2:
+            raise ConfigError(f"head_size={head_size} is odd, but rotary positions turn pairs; use an even size.")
+        self.heads, self.head_size, self.rotary, self.ordered = heads, head_size, rotary, ordered
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.pairs = self._dense(2 * head_size * self._pair_count(), "pairs")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings and the arguments."""
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "head_size": self.head_size,
+            "rotary": self.rotary,
+            "ordered": self.ordered,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+    def build(self, hidden_states_shape: Any, attention_mask_shape: Any = None) -> None:
+        """Create the weights."""
+        self.pairs.build(hidden_states_shape)
+        self.built = True
+
+    def call(self, hidden_states: Any, attention_mask: Any = None) -> Any:
+        """Score every span."""
+        scores = ops.cast(self._scores(hidden_states), "float32")
+        allowed = ops.ones_like(scores[:1, :1], dtype="bool")
+        if self.ordered:
+            allowed = ops.triu(allowed)
+        if attention_mask is not None:
+            inside = ops.cast(attention_mask, "bool")
+            allowed = ops.logical_and(allowed, ops.logical_and(inside[:, None, :, None], inside[:, None, None, :]))
+        return ops.where(allowed, scores, _RULED_OUT)
+
+    def compute_output_spec(self, hidden_states: Any, attention_mask: Any = None) -> keras.KerasTensor:
+        """Return the shape of the scores."""
+        batch, length, _ = hidden_states.shape
+        return keras.KerasTensor((batch, self.heads, length, length), dtype="float32")
+
+    def _pair_count(self) -> int:
+        """How many pairs of queries and keys there are."""
+        return self.heads
+
+    def _scores(self, hidden_states: Any) -> Any:
+        return self._products(self.pairs(hidden_states))
+
+    def _products(self, pairs: Any) -> Any:
+        """Return [batch, pair count, length, length], the scaled products of queries and keys."""
+        batch, length, _ = ops.shape(pairs)
+        pairs = ops.reshape(pairs, (batch, length, self._pair_count(), 2, self.head_size))
+        pairs = ops.transpose(pairs, (3, 0, 2, 1, 4))
+        if self.rotary:
+            pairs = rotate(pairs)
+        return ops.matmul(pairs[0], ops.swapaxes(pairs[1], -1, -2)) * self.head_size**-0.5
+
+    def _dense(self, units: int, name: str) -> keras.layers.Dense:
+        # A clone: one initializer used twice would draw the same numbers twice.
+        kernel_initializer = self.kernel_initializer.clone()
+        return keras.layers.Dense(units, kernel_initializer=kernel_initializer, dtype=self.dtype_policy, name=name)
+
+
+@register
+class EfficientGlobalPointer(GlobalPointer):
+    """A global pointer with one pair of queries and keys, which finds spans, and a bias a label to tell them apart.
+
+    Far fewer weights than `GlobalPointer`; arguments, call and returns are the same. Source: Su Jianlin,
+    kexue.fm/archives/8877.
+    """
+
+    def __init__(self, heads: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(heads, *args, **kwargs)
+        self.labels = self._dense(2 * heads, "labels")
+
+    def build(self, hidden_states_shape: Any, attention_mask_shape: Any = None) -> None:
+        """Create the weights."""
+        self.labels.build((None, None, 2 * self.head_size))
+        super().build(hidden_states_shape)
+
+    def _pair_count(self) -> int:
+        return 1
+
+    def _scores(self, hidden_states: Any) -> Any:
+        pairs = self.pairs(hidden_states)
+        as_start, as_end = ops.split(ops.transpose(self.labels(pairs), (0, 2, 1)) * 0.5, 2, axis=1)
+        return self._products(pairs) + as_start[:, :, :, None] + as_end[:, :, None, :]
+
+
+def rotate(x: Any) -> Any:
+    """Turn each pair of neighbouring features by an angle that grows with the position.
+
+    The product of two rotated vectors depends on their distance only. Source: arXiv:2104.09864.
+
+    Arguments:
+        x: [..., length, size], of an even size.
+
+    Returns:
+        The same shape and dtype.
+    """
+    length, size = ops.shape(x)[-2], x.shape[-1]
+    frequencies = 10000.0 ** (-2.0 * ops.arange(size // 2, dtype="float32") / size)
+    angles = ops.repeat(ops.arange(length, dtype="float32")[:, None] * frequencies, 2, axis=1)
+    turned = ops.reshape(ops.stack([-x[..., 1::2], x[..., ::2]], axis=-1), ops.shape(x))
+    return x * ops.cast(ops.cos(angles), x.dtype) + turned * ops.cast(ops.sin(angles), x.dtype)
+
+
+def multilabel_crossentropy(y_true: Any, y_pred: Any) -> Any:
+    """Return log(1 + sum exp(score of each wrong class)) + log(1 + sum exp(-score of each right class)).
+
+    The softmax cross-entropy generalised to any number of right classes: it pushes their scores above 0 and all
+    others below, however unequal the two are in number. Source: Su Jianlin, kexue.fm/archives/7359.
+
+    Arguments:
+        y_true: 0/1 [..., classes].
+        y_pred: scores [..., classes], any real numbers.
+
+    Returns:
+        [...].
+    """
+    right = ops.cast(y_true, "bool")
+    zero = ops.zeros_like(y_pred[..., :1])
+    wrong_scores = ops.concatenate([ops.where(right, _RULED_OUT, y_pred), zero], axis=-1)
+    right_scores = ops.concatenate([ops.where(right, -y_pred, _RULED_OUT), zero], axis=-1)
+    return ops.logsumexp(wrong_scores, axis=-1) + ops.logsumexp(right_scores, axis=-1)
+
+
+def span_loss(y_true: Any, y_pred: Any) -> Any:
+    """Return the multi-label cross-entropy of spans, summed over labels.
+
+    Arguments:
+        y_true: int [batch, count, 3], the right spans as (label, first position, last position); rows of negative
+            numbers are padding.
+        y_pred: [batch, labels, length, length], the scores of a global pointer.
+
+    Returns:
+        [batch].
+    """
+    spans = ops.cast(y_true, "int32")
+    batch, labels, length, _ = ops.shape(y_pred)
+    given = spans[:, :, 0] >= 0
+    label, first, last = (ops.where(given, spans[:, :, i], 0) for i in range(3))
+    row = ops.arange(batch, dtype="int32")[:, None]
+    cell = ((row * labels + label) * length + first) * length + last
+    counts = ops.segment_sum(
+        ops.reshape(ops.cast(given, "int32"), (-1,)), ops.reshape(cell, (-1,)), batch * labels * length * length
+    )
+    right = ops.reshape(counts > 0, (batch, labels, length * length))
+    return ops.sum(multilabel_crossentropy(right, ops.reshape(y_pred, ops.shape(right))), axis=1)

@@ -29,7 +29,7 @@ def install(extras: str, *first: str) -> None:
     done = ENVIRONMENT / f"installed-{extras.replace(',', '-')}"
     if done.exists() and done.stat().st_mtime > (ROOT / "pyproject.toml").stat().st_mtime:
         return
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (it is this very check that older versions need to reach)
         sys.exit(f"Python 3.11 to 3.13 is needed; this is {sys.version.split()[0]}. Run it with a newer one.")
     if not SCRIPTS.exists():
         print(f"Making the environment {ENVIRONMENT} ...", flush=True)

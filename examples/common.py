@@ -12,7 +12,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import bert4albert
 from bert4albert import Tokenizer, Trunk, build_model
 
-
 EMBEDDED = "albert_tiny_zh"
 PACKAGE = Path(bert4albert.__file__).parent
 REVIEWS = PACKAGE / "data" / "reviews"

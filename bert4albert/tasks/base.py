@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import keras
 
@@ -52,7 +52,7 @@ class Task:
         maxlen: the most tokens of an input, [CLS] and [SEP] included; longer texts are cut.
     """
 
-    metric: ClassVar[str]
+    metric: str
     loss: Any
 
     def __init__(self, backbone: Trunk, tokenizer: Tokenizer, *, maxlen: int = 128) -> None:
@@ -103,7 +103,7 @@ class Task:
         """Return inputs and targets, and weights where there are any, as `Batches` takes them."""
         raise NotImplementedError
 
-    def decode(self, encoded: Any, batch_size: int = 32, **options: Any) -> list[Any]:
+    def decode(self, encoded: Any, *args: Any, **options: Any) -> list[Any]:
         """Return one answer for each encoded text."""
         raise NotImplementedError
 
@@ -126,7 +126,9 @@ class Task:
 
     def dataset(self, examples: Sequence[Any], encoded: Any, batch_size: int, seed: int) -> Any:
         """Return what `keras.Model.fit` trains on; its `len` is the number of batches of an epoch."""
-        return make_dataset(*self.columns(examples, encoded), batch_size=batch_size, seed=seed)
+        return make_dataset(
+            *self.columns(examples, encoded), batch_size=batch_size, seed=seed, maxlen=self.backbone.config.max_length
+        )
 
     def run(self, model: keras.Model, inputs: Any, batch_size: int = 32) -> Any:
         """Return a model's outputs as NumPy arrays, in order, computed over batches of similar length.
@@ -136,7 +138,7 @@ class Task:
             inputs: columns of inputs, as `Batches` takes them.
             batch_size: rows a batch.
         """
-        return predict_in_buckets(model, inputs, batch_size=batch_size)
+        return predict_in_buckets(model, inputs, batch_size=batch_size, maxlen=self.backbone.config.max_length)
 
     def fit(
         self,
@@ -149,8 +151,8 @@ class Task:
         warmup: float = 0.1,
         weight_decay: float = 0.01,
         layer_decay: float = 1.0,
-        optimizer: keras.optimizers.Optimizer | None = None,
         accumulate: int = 1,
+        optimizer: keras.optimizers.Optimizer | None = None,
         ema: float | None = None,
         adversarial: float | None = None,
         early_stopping: int | None = None,
@@ -173,8 +175,8 @@ class Task:
             weight_decay: of AdamW; biases and norms have none.
             layer_decay: the rate of each depth relative to that above it; 1 for one rate. A shared block has
                 the rate of its highest depth.
-            optimizer: a Keras optimizer, in place of AdamW with the four settings above.
             accumulate: batches whose gradients are averaged for one step.
+            optimizer: a Keras optimizer, in place of AdamW with the settings above.
             ema: keep a moving average of the weights with this momentum (0.999), and evaluate and end with it.
             adversarial: FGM: the size of the step against the gradient of the word embeddings (0.5).
             early_stopping: stop after this many epochs without a better `metric`.
@@ -188,6 +190,8 @@ class Task:
         """
         if early_stopping is not None and valid is None:
             raise ConfigError("early_stopping needs a metric, and so a data set to evaluate on: pass valid=...")
+        if optimizer is not None and (learning_rate, layer_decay, accumulate) != (None, 1.0, 1):
+            raise ConfigError("optimizer takes the place of learning_rate, layer_decay and accumulate: set them in it.")
         examples = self.read(train)
         if self._model is None:
             self._seed = seed
@@ -256,7 +260,7 @@ class Task:
         if isinstance(texts, str):
             raise DataError(f"predict takes a list of texts, not one: use predict([{texts[:20]!r}]).")
         texts = list(texts)
-        return self.decode(self.encode(texts), batch_size, **options) if texts else []
+        return self.decode(self.encode(texts), batch_size=batch_size, **options) if texts else []
 
     def read(self, data: Data) -> list[Any]:
         """Return examples as a list, from a file where `data` is a path. Raises `DataError` if there are none."""
@@ -296,7 +300,7 @@ class Task:
         saved = _read_json(folder / _TASK_FILE)
         if cls is not Task and saved.get("task") != cls.__name__:
             raise DataError(f"{folder} holds a {saved.get('task')}, not a {cls.__name__}: use load_task(folder).")
-        task_class = cls if cls is not Task else _task_class(saved.get("task"), folder)
+        task_class: type[Self] = _task_class(saved.get("task"), folder) if cls is Task else cls
         config = ModelConfig.from_dict(_read_json(folder / _CONFIG_FILE), str(folder / _CONFIG_FILE))
         policy = keras.dtype_policies.deserialize(saved["dtype"]) if dtype is None else dtype
         task = task_class(Trunk(config, dtype=policy), Tokenizer(folder), **saved["settings"])
@@ -308,7 +312,7 @@ class Task:
         examples = self.read(data)
         self.check(examples)
         encoded = self.encode([self.text_of(example) for example in examples])
-        return lambda: self.score(examples, self.decode(encoded, batch_size, **options))
+        return lambda: self.score(examples, self.decode(encoded, batch_size=batch_size, **options))
 
 
 def load_task(folder: str | os.PathLike[str], dtype: Any = None) -> Any:
@@ -316,7 +320,7 @@ def load_task(folder: str | os.PathLike[str], dtype: Any = None) -> Any:
     return Task.load(folder, dtype)
 
 
-def _task_class(name: Any, folder: Path) -> type[Task]:
+def _task_class(name: Any, folder: Path) -> Any:
     found = getattr(tasks, str(name), None)
     if isinstance(found, type) and issubclass(found, Task):
         return found

@@ -68,12 +68,11 @@ def pooled_output(trunk: Trunk, pooling: str = "cls") -> keras.KerasTensor:
     Returns:
         A symbolic tensor to put layers on. Raises `ConfigError` for a pooling that does not fit.
     """
-    hidden_states = trunk.hidden_states[-1]
+    hidden_states, dtype = trunk.hidden_states[-1], trunk.encoder.dtype_policy
     if pooling == "cls":
-        return FirstToken(dtype=trunk.encoder.dtype_policy, name="first_token")(hidden_states)
+        return FirstToken(dtype=dtype, name="first_token")(hidden_states)
     if pooling == "mean":
-        layer = MeanPooling(dtype=trunk.encoder.dtype_policy, name="mean_pooling")
-        return layer(hidden_states, trunk.inputs[0])
+        return MeanPooling(dtype=dtype, name="mean_pooling")(hidden_states, trunk.inputs[0])
     if pooling == "pooler":
         if not trunk.config.with_pool or trunk.config.with_nsp:
             raise ConfigError("pooling='pooler' needs the trunk's pooler as output: build_model(..., with_pool=True).")
@@ -117,15 +116,21 @@ class TextClassifier(Task):
         maxlen: int = 128,
     ) -> None:
         super().__init__(backbone, tokenizer, maxlen=maxlen)
-        self.labels = None if labels is None else list(labels)
+        self.labels: list[Any] = [] if labels is None else list(labels)
         self.multi_label = multi_label
         self.pooling = pooling
         self.dropout = dropout
-        self.class_weights = (
-            class_weights if class_weights is None or class_weights == "balanced" else dict(class_weights)
-        )
+        self.class_weights: Any = class_weights
+        if class_weights is not None and not isinstance(class_weights, str):
+            self.class_weights = dict(class_weights)
         self.threshold = threshold
         self.metric = "micro_f1" if multi_label else "accuracy"
+        if len(set(self.labels)) < len(self.labels):
+            raise ConfigError(f"labels names a label twice: {self.labels!r:.80}.")
+        if pooling not in POOLINGS:
+            raise ConfigError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}.")
+        if isinstance(class_weights, str) and class_weights != "balanced":
+            raise ConfigError(f"class_weights must be 'balanced' or a weight for each label, not {class_weights!r}.")
 
     @property
     def loss(self) -> Any:
@@ -144,7 +149,7 @@ class TextClassifier(Task):
             "pooling": self.pooling,
             "dropout": self.dropout,
             # Pairs, since JSON turns keys that are numbers into strings.
-            "class_weights": weights if weights is None or isinstance(weights, str) else [*map(list, weights.items())],
+            "class_weights": [*weights.items()] if isinstance(weights, dict) else weights,
             "threshold": self.threshold,
         }
 
@@ -164,7 +169,7 @@ class TextClassifier(Task):
 
     def learn(self, examples: Sequence[Any]) -> None:
         """Take the labels from the training set, if none were given."""
-        if self.labels is None:
+        if not self.labels:
             found = {label for example in examples for label in self._labels_of(example)}
             self.labels = sorted(found, key=lambda label: (isinstance(label, str), label))
 
@@ -174,9 +179,10 @@ class TextClassifier(Task):
         for number, example in enumerate(examples):
             for label in self._labels_of(example):
                 if label not in known:
+                    known_labels = ", ".join(map(repr, [*known][:10])) + (", ..." if len(known) > 10 else "")
                     raise DataError(
                         f"Example {number} has the label {label!r}, which is none of the {len(known)} labels "
-                        f"of this classifier: {', '.join(map(repr, [*known][:10]))}{', ...' if len(known) > 10 else ''}."
+                        f"of this classifier: {known_labels}."
                     )
 
     def build_model(self) -> keras.Model:
@@ -224,7 +230,9 @@ class TextClassifier(Task):
         probabilities = self._probabilities(encoded, batch_size)
         if not self.multi_label:
             return [self.labels[best] for best in probabilities.argmax(axis=1)]
-        return [[label for label, p in zip(self.labels, row) if p >= self.threshold] for row in probabilities]
+        return [
+            [label for label, p in zip(self.labels, row, strict=True) if p >= self.threshold] for row in probabilities
+        ]
 
     def predict_proba(self, texts: Sequence[Any], batch_size: int = 32) -> np.ndarray:
         """Return the probability of each label of `labels` for each text, float32 [texts, labels]."""
@@ -249,7 +257,7 @@ class TextClassifier(Task):
         return metrics
 
     def _index(self) -> dict[Any, int]:
-        return {label: index for index, label in enumerate(self.labels or [])}
+        return {label: index for index, label in enumerate(self.labels)}
 
     def _labels_of(self, example: Any) -> list[Any]:
         label = _split(example)[1]
@@ -271,6 +279,8 @@ class TextClassifier(Task):
                 return len(chosen) / 2 * (chosen / count + (1 - chosen) / rest)
             weights = len(chosen) / (chosen.shape[1] * count)
         else:
+            if unknown := set(self.class_weights) - set(self.labels):
+                raise ConfigError(f"class_weights names {unknown!r:.80}, which are none of the labels.")
             weights = np.array([self.class_weights.get(label, 1.0) for label in self.labels])
         return np.broadcast_to(weights, chosen.shape) if self.multi_label else chosen @ weights
 

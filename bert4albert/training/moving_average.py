@@ -33,6 +33,8 @@ class MovingAverage(keras.optimizers.Optimizer):
         super().__init__(learning_rate=0.0, name=name)
         if not 0 <= momentum < 1:
             raise ConfigError(f"The momentum of a moving average is from 0 to below 1; {momentum!r} was given.")
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            raise ConfigError("Put the moving average inside the loss scaling: LossScaleOptimizer(MovingAverage(...)).")
         self.inner_optimizer = optimizer
         self.momentum = momentum
         parts = getattr(optimizer, "optimizers", [optimizer])

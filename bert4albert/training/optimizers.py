@@ -59,7 +59,7 @@ def layerwise(
     for index, block in enumerate(trunk.encoder.blocks):
         factors = [decay ** (len(schedule) - depth) for depth in depths_of_block(schedule, index)]
         layers[block] = float(np.mean(factors))
-    by_path = {}
+    by_path: dict[str, keras.optimizers.Optimizer] = {}
     for layer, factor in layers.items():
         optimizer = make_optimizer(factor)
         by_path |= {weight.path: optimizer for weight in layer.trainable_variables}

@@ -1,0 +1,150 @@
+"""Vocabulary files: finding, reading, checking and saving them."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bert4albert.errors import TokenizerError
+from bert4albert.text.characters import is_cjk, is_punctuation
+from bert4albert.text.sentence_piece import SentencePiece
+from bert4albert.text.word_piece import WordPiece
+
+_CONFIG_NAME = "tokenizer_config.json"
+
+
+def load_engine(
+    vocabulary: str | os.PathLike[str] | Sequence[str] | Mapping[str, int], do_lower_case: bool | None
+) -> WordPiece | SentencePiece:
+    """Return the engine for a file, a folder or the tokens themselves; `Tokenizer` explains the arguments."""
+    if not isinstance(vocabulary, str | os.PathLike | Sequence | Mapping):
+        raise TokenizerError(f"Got {vocabulary!r} for a vocabulary: give the path of a vocab.txt, or its tokens.")
+    if not isinstance(vocabulary, str | os.PathLike):
+        return _word_piece(_ordered(vocabulary), _or_true(do_lower_case), "the given vocabulary")
+    path = Path(vocabulary)
+    if path.is_dir():
+        if do_lower_case is None:
+            do_lower_case = _configured_lower_case(path)
+        path = _find_vocabulary(path)
+    if not path.is_file():
+        raise TokenizerError(
+            f"There is no file {path}: give the path of a vocab.txt, of a spiece.model, or of their folder."
+        )
+    if path.suffix == ".model":
+        return _sentence_piece(path, _or_true(do_lower_case))
+    return _word_piece(_read_tokens(path), _or_true(do_lower_case), str(path))
+
+
+def save_engine(engine: WordPiece | SentencePiece, folder: str | os.PathLike[str]) -> None:
+    """Write the files that `load_engine` reads back; each appears whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    other = folder / (SentencePiece if isinstance(engine, WordPiece) else WordPiece).file_name
+    if other.exists():
+        raise TokenizerError(f"{folder} already holds {other.name}, another vocabulary: save to another folder.")
+    _write(folder / engine.file_name, engine.file_content())
+    config = json.dumps({"do_lower_case": engine.do_lower_case}, indent=2) + "\n"
+    _write(folder / _CONFIG_NAME, config.encode())
+
+
+def is_redundant(token: str) -> bool:
+    """Whether no text can give this token, since each of its Chinese characters and punctuation is a word."""
+    return len(token) > 1 and any(is_cjk(part) or is_punctuation(part) for part in token.removeprefix("##"))
+
+
+def _or_true(do_lower_case: bool | None) -> bool:
+    return do_lower_case is None or bool(do_lower_case)
+
+
+def _find_vocabulary(folder: Path) -> Path:
+    for name in (WordPiece.file_name, SentencePiece.file_name):
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted([*folder.glob("*.model"), *folder.glob("*vocab*.txt")])
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(path.name for path in found) or "no vocabulary"
+    raise TokenizerError(
+        f"The folder {folder} holds {names}, expected vocab.txt or spiece.model: give the file itself."
+    )
+
+
+def _configured_lower_case(folder: Path) -> bool | None:
+    path = folder / _CONFIG_NAME
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TokenizerError(f"{path} is not JSON ({error}): mend or remove it.") from error
+    do_lower_case = config.get("do_lower_case") if isinstance(config, dict) else config
+    if do_lower_case not in (None, True, False):
+        raise TokenizerError(f"{path} has do_lower_case {do_lower_case!r}, expected true or false: mend or remove it.")
+    return do_lower_case
+
+
+def _read_tokens(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(
+            f"{path} is not UTF-8 text: expected a vocab.txt with one token a line, "
+            "or a SentencePiece model, whose name must end in .model."
+        ) from error
+    while lines and not lines[-1]:
+        lines.pop()
+    # The Chinese vocabulary has a line that is nothing but a line separator, and it counts.
+    return [line.strip() or line for line in lines]
+
+
+def _ordered(vocabulary: Sequence[str] | Mapping[str, int]) -> list[str]:
+    if not isinstance(vocabulary, Mapping):
+        return list(vocabulary)
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    if [vocabulary[token] for token in tokens] != list(range(len(tokens))):
+        raise TokenizerError(
+            "The ids of the given vocabulary are not 0, 1, 2, ... without a gap: number its tokens anew."
+        )
+    return tokens
+
+
+def _word_piece(tokens: list[str], do_lower_case: bool, source: str) -> WordPiece:
+    _check_special(tokens, WordPiece, source)
+    repeated = [token for token, count in Counter(tokens).items() if count > 1]
+    if repeated:
+        lines = [index + 1 for index, token in enumerate(tokens) if token == repeated[0]]
+        raise TokenizerError(
+            f"{source} has {repeated[0]!r} more than once (lines {', '.join(map(str, lines))}): "
+            "each token needs one line, since its line is its id."
+        )
+    return WordPiece(tokens, do_lower_case)
+
+
+def _sentence_piece(path: Path, do_lower_case: bool) -> SentencePiece:
+    try:
+        engine = SentencePiece(path.read_bytes(), do_lower_case)
+    except RuntimeError as error:
+        raise TokenizerError(f"{path} is not a SentencePiece model: was the download complete?") from error
+    _check_special(engine.tokens, SentencePiece, str(path))
+    return engine
+
+
+def _check_special(tokens: Sequence[str], engine: type[WordPiece] | type[SentencePiece], source: str) -> None:
+    present = set(tokens)
+    missing = [token for token in (engine.unk, engine.cls, engine.sep) if token not in present]
+    if missing:
+        raise TokenizerError(
+            f"{source} lacks {', '.join(missing)} among its {len(tokens)} tokens, so it is no vocabulary of BERT or "
+            "ALBERT: give the file that came with the checkpoint."
+        )
+    if engine.pad in present and tokens[0] != engine.pad:
+        raise TokenizerError(
+            f"{source} has {engine.pad} at place {tokens.index(engine.pad)}, expected 0: models take id 0 for padding."
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -1,0 +1,59 @@
+"""The examples run as the README calls them, on small pieces of real data."""
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+pytestmark = pytest.mark.once
+
+
+def run_example(name, *arguments):
+    """Run an example in a process of its own and return what it printed."""
+    command = [sys.executable, EXAMPLES / f"{name}.py", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"})
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+@pytest.fixture
+def small_model(shared, tmp_path):
+    """The arguments that name a small model with random weights and the Chinese vocabulary."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(TINY | {"vocab_size": 21128, "max_position_embeddings": 128}))
+    return ["--config", config, "--vocab", shared / "golden" / "tokenization" / "vocab_zh.txt"]
+
+
+def test_sentiment_trains_every_model_on_real_reviews(shared, tmp_path, small_model):
+    files = []
+    for split, count in (("train", 160), ("valid", 40), ("test", 40)):
+        source = "valid" if split == "test" else split
+        with gzip.open(shared / "data" / "sentiment" / f"sentiment.{source}.data.gz", "rt", encoding="utf-8") as file:
+            lines = [next(file) for _ in range(count)]
+        path = tmp_path / f"{split}.tsv"
+        path.write_text("".join(lines), encoding="utf-8")
+        files += [f"--{split}", path]
+    models = ["albert", "albert_unshared", "bert"]
+    printed = run_example("sentiment", *small_model, *files, "--epochs", 2, "--maxlen", 48, "--model", *models)
+    assert printed.count("random weights") == 3
+    for model in models:
+        row = re.search(rf"^{model} +([\d.]+) +([\d.]+) +[\d.]+$", printed, re.MULTILINE)
+        assert row is not None, printed
+        assert all(0 <= float(accuracy) <= 1 for accuracy in row.groups())
+    assert len(re.findall(r"epoch +\d+ +loss", printed)) == 6
+
+
+def test_a_file_without_labels_is_named_with_its_line(tmp_path, small_model):
+    path = tmp_path / "train.tsv"
+    path.write_text("好\t1\n没有标签\n", encoding="utf-8")
+    command = [sys.executable, EXAMPLES / "sentiment.py", *small_model, "--train", path]
+    result = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert result.returncode != 0
+    assert "train.tsv:2" in result.stderr

@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bert4albert.errors import DataError
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file under a temporary name in the same folder, flush it to the disk, then rename it.
+
+    Arguments:
+        path: the file; an old one of this name stays as it is until the new one is whole.
+        write: writes the content to the binary file it is given.
+
+    Raises `DataError`, with the old file intact, where the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"{path} could not be written ({error.strerror or error}); what was there before is intact. "
+            "Free some space or choose another folder, and run the same command again."
+        ) from None

@@ -1,0 +1,138 @@
+"""What a run says while it goes on: a progress bar, a CSV file, TensorBoard's files, and a picture at the end."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bert4albert.pretraining.files import write_atomically
+from bert4albert.pretraining.progress import ProgressLine
+
+_COLUMNS = ("step", "tokens", "seconds", "split", "loss", "mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
+
+
+class RunLog:
+    """The log of a run, continued where its folder has one.
+
+    Arguments:
+        folder: where `log.csv`, `curves.png` and `tensorboard/` go.
+        every: steps between two lines about training.
+        step: the step the run is at; lines about later ones, from before an interruption, are dropped.
+        steps: the last step.
+        tensorboard: whether to write TensorBoard's files too.
+    """
+
+    def __init__(self, folder: Path, every: int, step: int, steps: int, tensorboard: bool) -> None:
+        self._folder, self._every, self._steps = folder, every, steps
+        self._path = folder / "log.csv"
+        rows = [row for row in read_log(self._path) if row["step"] <= step]
+        write_atomically(self._path, lambda file: file.write(_as_csv(rows).encode()))
+        self._seconds = rows[-1]["seconds"] if rows else 0.0
+        self._tokens = rows[-1]["tokens"] if rows else 0
+        self._step, self._last = step, time.monotonic()
+        self._progress = ProgressLine("Pretraining", step / steps)
+        self._board = _TensorBoard(folder / "tensorboard") if tensorboard else None
+        self._held_out = ""
+        self._measured: list[Mapping[str, float]] = []
+
+    def add(self, measured: Mapping[str, float]) -> None:
+        """Note what was measured on one batch."""
+        self._measured.append(measured)
+
+    def training(self, step: int, tokens_per_step: int, last: bool) -> None:
+        """Log the averages since the last line, where it is time for one."""
+        if step % self._every and not last:
+            return
+        now = time.monotonic()
+        tokens, seconds = (step - self._step) * tokens_per_step, now - self._last
+        self._tokens, self._seconds = self._tokens + tokens, self._seconds + seconds
+        self._step, self._last = step, now
+        measured, self._measured = average(self._measured), []
+        self._add(step, "train", measured)
+        note = f"step {step:,} {_in_words(measured)}{self._held_out} {tokens / seconds:,.0f} tokens/s"
+        self._progress.show(step / self._steps, note, last)
+
+    def validation(self, step: int, measured: Mapping[str, float]) -> None:
+        """Log what was measured on held-out documents; its time does not count as training."""
+        self._last = time.monotonic()
+        self._held_out = f" (held out: {_in_words(measured)})"
+        self._add(step, "valid", measured)
+
+    def close(self) -> None:
+        """Draw the curves."""
+        draw_curves(read_log(self._path), self._folder / "curves.png")
+
+    def _add(self, step: int, split: str, measured: Mapping[str, float]) -> None:
+        row = {"step": step, "tokens": self._tokens, "seconds": round(self._seconds, 1), "split": split}
+        row |= {name: round(float(value), 5) for name, value in measured.items()}
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(_as_csv([row], header=False))
+        if self._board is not None:
+            self._board.write(step, split, measured)
+
+
+def average(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each number."""
+    return {name: sum(float(one[name]) for one in measured) / len(measured) for name in measured[0]}
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log.csv, numbers as numbers; an empty list where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        # A line that a crash cut short has fewer fields.
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    whole = ("step", "tokens")
+    return [
+        {key: value if key == "split" else int(value) if key in whole else float(value) for key, value in row.items()}
+        for row in rows
+    ]
+
+
+def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw loss and accuracies over tokens, if matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for split, style in (("train", "-"), ("valid", "o-")):
+        chosen = [row for row in rows if row["split"] == split]
+        tokens = [row["tokens"] / 1e6 for row in chosen]
+        for axes, name in ((left, "mlm_loss"), (right, "mlm_accuracy"), (right, "sop_accuracy")):
+            axes.plot(tokens, [row[name] for row in chosen], style, label=f"{name} {split}", markersize=3, linewidth=1)
+    for axes, title in ((left, "loss"), (right, "accuracy")):
+        axes.set_xlabel("million tokens")
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path) -> None:
+        from tensorflow import summary
+
+        self._summary = summary
+        self._writers = {split: summary.create_file_writer(str(folder / split)) for split in ("train", "valid")}
+
+    def write(self, step: int, split: str, measured: Mapping[str, float]) -> None:
+        with self._writers[split].as_default(step):
+            for name, value in measured.items():
+                self._summary.scalar(name, float(value))
+        self._writers[split].flush()
+
+
+def _as_csv(rows: list[dict[str, Any]], header: bool = True) -> str:
+    lines = [",".join(_COLUMNS)] if header else []
+    lines += [",".join(str(row[column]) for column in _COLUMNS) for row in rows]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _in_words(measured: Mapping[str, float]) -> str:
+    return f"loss {measured['loss']:.3f} words {measured['mlm_accuracy']:.1%} order {measured['sop_accuracy']:.1%}"

@@ -1,0 +1,55 @@
+"""The numbers of a pretraining run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bert4albert.errors import ConfigError
+
+OPTIMIZERS = ("adamw", "lamb")
+DTYPES = ("float32", "mixed_bfloat16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights besides corpus, vocabulary and config.
+
+    Attributes:
+        length: tokens in a row.
+        batch_size: rows in a batch.
+        accumulate: batches in a step, whose gradients are averaged.
+        steps: optimizer updates; the only entry that may change when a run is continued.
+        learning_rate: the peak rate.
+        warmup: the share of `steps` in which the rate rises.
+        optimizer: 'adamw' or 'lamb'.
+        weight_decay: decay a step, times the learning rate; none on biases and norms.
+        clip_norm: the largest norm of all gradients together.
+        short_rate, masked_rate: as in `Examples`.
+        dtype: 'float32', or 'mixed_bfloat16' to compute in half precision.
+        remat: keep no activations inside the blocks, but compute them twice: less memory, more time.
+        seed: decides initial weights, order of the data, and masks.
+    """
+
+    length: int = 128
+    batch_size: int = 32
+    accumulate: int = 1
+    steps: int = 10_000
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    optimizer: str = "adamw"
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    short_rate: float = 0.1
+    masked_rate: float = 0.15
+    dtype: str = "float32"
+    remat: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("optimizer", OPTIMIZERS), ("dtype", DTYPES)):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
+        for name, least in (("length", 5), ("batch_size", 1), ("accumulate", 1), ("steps", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}.")

@@ -1,0 +1,215 @@
+"""The pretraining run: data, model, steps, checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from bert4albert.build import build_model
+from bert4albert.errors import ConfigError, DataError
+from bert4albert.model import Trunk
+from bert4albert.pretraining.corpus import Paths
+from bert4albert.pretraining.examples import Batch, Examples, Place, Prefetched
+from bert4albert.pretraining.logs import RunLog, average
+from bert4albert.pretraining.objective import Pretraining
+from bert4albert.pretraining.optimizers import make_optimizer
+from bert4albert.pretraining.recipe import Recipe
+from bert4albert.pretraining.shards import Shards, tokenize_corpus
+from bert4albert.pretraining.state import load_state, read_progress, save_state
+from bert4albert.text import Tokenizer
+
+_STATE = "state.npz"
+_VALIDATION_SEED = 1
+
+
+def pretrain(
+    corpus: Paths,
+    vocabulary: str | os.PathLike[str] | Sequence[str],
+    config: str | os.PathLike[str] | Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    recipe: Recipe = Recipe(),  # noqa: B008
+    *,
+    valid: Paths | None = None,
+    model: str | None = None,
+    sharing: str | Sequence[int] | None = None,
+    do_lower_case: bool = True,
+    save_every: int = 200,
+    log_every: int = 20,
+    valid_batches: int = 50,
+    tensorboard: bool = False,
+    workers: int | None = None,
+) -> Trunk:
+    """Pretrain a model on a corpus, or go on with a run that was interrupted.
+
+    Arguments:
+        corpus: text files, as `Corpus` reads them.
+        vocabulary: a vocab.txt, or its tokens.
+        config: the model's config, as for `build_model`.
+        folder: where everything of the run lies: shards, state, logs, and in the end the model.
+        recipe: the numbers of the run.
+        valid: text files of held-out documents, to measure on.
+        model, sharing: as for `build_model`; the schedule of the config by default.
+        do_lower_case: whether texts are lower-cased.
+        save_every: steps between two saved states, which is also when the held-out documents are measured.
+        log_every: steps between two lines of the log.
+        valid_batches: batches of held-out documents to measure on.
+        tensorboard: whether to write TensorBoard's files too (with TensorFlow's writer).
+        workers: processes that tokenise, as for `tokenize_corpus`.
+
+    Returns:
+        The trained trunk, with pooler, sentence-order and masked-LM head.
+        Raises `DataError`, `TokenizerError` or `ConfigError` for input it cannot use; where the loss is not
+        finite or a file cannot be written, the last saved state is intact.
+    """
+    folder = Path(folder)
+    tokenizer = Tokenizer(vocabulary, do_lower_case)
+    training = build_training(config, recipe, model=model, sharing=sharing)
+    if training.trunk.config.vocab_size != tokenizer.vocab_size:
+        raise ConfigError(
+            f"The vocabulary has {tokenizer.vocab_size} tokens and the config says vocab_size "
+            f"{training.trunk.config.vocab_size}: change the config to {tokenizer.vocab_size}."
+        )
+    examples = _examples(tokenize_corpus(corpus, tokenizer, folder / "shards", workers), tokenizer, recipe)
+    held_out: list[Batch] = []
+    if valid is not None:
+        shards = tokenize_corpus(valid, tokenizer, folder / "valid_shards", workers)
+        held_out = _held_out(shards, tokenizer, recipe, valid_batches)
+    run = _Run(training, examples, held_out, recipe, folder)
+    run.train(save_every, RunLog(folder, log_every, run.step, recipe.steps, tensorboard))
+    from bert4albert.pretraining.export import save_pretrained
+
+    save_pretrained(training.trunk, tokenizer, folder / "model")
+    return training.trunk
+
+
+def build_training(
+    config: str | os.PathLike[str] | Mapping[str, Any],
+    recipe: Recipe = Recipe(),  # noqa: B008
+    *,
+    model: str | None = None,
+    sharing: str | Sequence[int] | None = None,
+) -> Pretraining:
+    """Return a compiled model to pretrain, with initial weights that follow from the recipe's seed."""
+    with keras.RematScope("list_of_layers", layer_names=["encoder"]) if recipe.remat else nullcontext():
+        trunk = build_model(
+            config,
+            model=model,
+            sharing=sharing,
+            with_pool=True,
+            with_nsp=True,
+            with_mlm="linear",
+            masked_positions=True,
+            dtype=recipe.dtype,
+        )
+    for index, (_, weight) in enumerate(trunk.named_weights()):
+        if len(weight.shape) > 1:
+            seed = recipe.seed * 1_000_003 + index
+            weight.assign(
+                keras.initializers.TruncatedNormal(stddev=trunk.config.initializer_range, seed=seed)(weight.shape)
+            )
+    training = Pretraining(trunk)
+    training.compile(make_optimizer(recipe))
+    training.optimizer.build(training.trainable_variables)
+    return training
+
+
+class _Run:
+    """A run at some step, fresh or read from its folder."""
+
+    def __init__(
+        self, training: Pretraining, examples: Examples, held_out: list[Batch], recipe: Recipe, folder: Path
+    ) -> None:
+        self.training, self.examples, self.held_out, self.recipe = training, examples, held_out, recipe
+        self.path = folder / _STATE
+        self.step, self.place = 0, Place()
+        progress = read_progress(self.path)
+        if progress is not None:
+            self._check_same_recipe(progress["recipe"])
+            load_state(self.path, training)
+            self.step, self.place = progress["step"], Place(*progress["place"])
+
+    def train(self, save_every: int, log: RunLog) -> None:
+        """Train until the last step; the state is saved before the first, now and then, and after the last."""
+        if self.step == 0:
+            self._save()
+        batches = Prefetched(self.examples.batches(self.place))
+        try:
+            while self.step < self.recipe.steps:
+                for batch, self.place in itertools.islice(batches, self.recipe.accumulate):
+                    measured = self.training.train_on_batch(*_arguments(batch), return_dict=True)
+                    self._check_finite(measured["loss"])
+                    log.add(measured)
+                self.step += 1
+                at_end = self.step == self.recipe.steps
+                log.training(self.step, self._tokens_per_step, at_end)
+                if self.step % save_every == 0 or at_end:
+                    self._save()
+                    self._measure(log)
+        finally:
+            batches.close()
+        log.close()
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise DataError(
+                f"The loss is {loss} in step {self.step + 1}. The last good state is in {self.path}; "
+                "begin anew in another folder with a lower learning rate or a longer warm-up."
+            )
+
+    @property
+    def _tokens_per_step(self) -> int:
+        return self.recipe.accumulate * self.recipe.batch_size * self.recipe.length
+
+    def _save(self) -> None:
+        progress = {"step": self.step, "place": self.place, "recipe": dataclasses.asdict(self.recipe)}
+        save_state(self.path, self.training, progress)
+
+    def _measure(self, log: RunLog) -> None:
+        if self.held_out:
+            log.validation(self.step, evaluate(self.training, self.held_out))
+
+    def _check_same_recipe(self, saved: dict[str, Any]) -> None:
+        now = dataclasses.asdict(self.recipe)
+        changed = [f"{key}={saved[key]!r}" for key in now if key != "steps" and saved[key] != now[key]]
+        if changed:
+            raise ConfigError(
+                f"{self.path} is of a run with {', '.join(changed)}: continue with the same settings "
+                "(only steps may change), or use another folder."
+            )
+
+
+def evaluate(training: Pretraining, batches: Sequence[Batch]) -> dict[str, float]:
+    """Return the loss and accuracies, averaged over some batches."""
+    return average([training.test_on_batch(*_arguments(batch), return_dict=True) for batch in batches])
+
+
+def _examples(shards: Shards, tokenizer: Tokenizer, recipe: Recipe, seed: int | None = None) -> Examples:
+    return Examples(
+        shards,
+        tokenizer,
+        recipe.length,
+        recipe.batch_size,
+        recipe.seed if seed is None else seed,
+        recipe.short_rate,
+        recipe.masked_rate,
+    )
+
+
+def _held_out(shards: Shards, tokenizer: Tokenizer, recipe: Recipe, count: int) -> list[Batch]:
+    """Return the same batches for every run: the first of epoch 0, fewer where there are not so many."""
+    examples = _examples(shards, tokenizer, recipe, _VALIDATION_SEED)
+    same_epoch = itertools.takewhile(lambda item: item[1].epoch == 0, examples.batches())
+    return [batch for batch, _ in itertools.islice(same_epoch, count)]
+
+
+def _arguments(batch: Batch) -> tuple[list[Any], list[Any]]:
+    """Return a batch as the `x` and `y` of Keras."""
+    return [*batch[:3]], [*batch[3:]]

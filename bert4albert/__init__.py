@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bert4albert.build import build_model
+    from bert4albert.checkpoint.save import save_google_checkpoint, save_hf
     from bert4albert.config import ModelConfig
     from bert4albert.errors import Bert4AlbertError, CheckpointError, ConfigError, DataError, TokenizerError
     from bert4albert.model import Trunk, trunk_of
@@ -17,6 +18,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "build_model": "build",
+    "save_google_checkpoint": "checkpoint.save",
+    "save_hf": "checkpoint.save",
     "ModelConfig": "config",
     "Bert4AlbertError": "errors",
     "CheckpointError": "errors",
@@ -30,6 +33,8 @@ _HOME = {
 
 __all__ = [  # noqa: RUF022
     "build_model",
+    "save_google_checkpoint",
+    "save_hf",
     "Tokenizer",
     "trunk_of",
     "Trunk",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from bert4albert.config import ModelConfig
 
@@ -53,6 +54,12 @@ def block_shapes(config: ModelConfig) -> dict[str, Shape]:
     shapes |= _dense("intermediate", hidden, intermediate)
     shapes |= _dense("output", intermediate, hidden)
     return shapes | _norm("output_norm", hidden)
+
+
+def in_other_block(weight: str, blocks: Sequence[int]) -> str:
+    """Return the name of a block's weight in block `blocks[b]`, b its own; other names stay as they are."""
+    match = re.match(r"encoder/block_(\d+)/", weight)
+    return weight if match is None else f"encoder/block_{blocks[int(match[1])]}/{weight[match.end() :]}"
 
 
 def count_parameters(shapes: Iterable[Shape]) -> int:

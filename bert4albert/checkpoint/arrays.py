@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,23 @@ class NumpyArchive(TensorFile):
         if name in self._in_columns and len(data) == info.num_bytes:
             data = np.frombuffer(data, info.dtype).reshape(info.shape, order="F").tobytes()
         return data
+
+
+def write_arrays(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, read: Callable[[str], np.ndarray]
+) -> None:
+    """Write an `.npz` file that `numpy.load` reads, one array at a time.
+
+    Arguments:
+        path: the file to write.
+        shapes: name -> shape.
+        dtype: 'float32' or 'float64', for all of them.
+        read: returns the array of a name.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in shapes:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(read(name), dtype), allow_pickle=False)
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -16,7 +16,7 @@ from bert4albert.checkpoint.vocabulary import VocabularyRows
 from bert4albert.config import ModelConfig
 from bert4albert.errors import CheckpointError
 from bert4albert.sharing import blocks_to_fill, grouped_schedule
-from bert4albert.weights import weight_shapes
+from bert4albert.weights import in_other_block, weight_shapes
 
 _HEADS = {
     "pooler/": "the pooler, which the model was built without",
@@ -131,7 +131,7 @@ def plan_loading(
     stored, shapes = dialect.names(whole), weight_shapes(whole)
     blocks = blocks_to_fill(config.sharing, whole.sharing)
     for weight in weight_shapes(config):
-        source = _weight_in_file(weight, blocks)
+        source = in_other_block(weight, blocks)
         entry = stored.get(source, Stored(source))
         if entry.name not in file.tensors:
             _note_missing(plan.report, weight, entry.name, fresh_heads)
@@ -165,13 +165,6 @@ def _config_of_file(config: ModelConfig, rows: VocabularyRows) -> ModelConfig:
         with_nsp=True,
         with_mlm="softmax",
     )
-
-
-def _weight_in_file(weight: str, blocks: list[int]) -> str:
-    match = re.match(r"encoder/block_(\d+)/", weight)
-    if match is None:
-        return weight
-    return f"encoder/block_{blocks[int(match[1])]}/{weight[match.end() :]}"
 
 
 def _fits(report: LoadReport, file: TensorFile, entry: Stored, shape: tuple[int, ...]) -> bool:

@@ -1,0 +1,301 @@
+"""Write weights in a dialect: change them only where the dialect cannot say them as they are, and keep the function.
+
+Everything here works on `Weights`, names and a way to read one array at a time, so that a model in memory and a
+file on disk are written by the same code, without a second copy of the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bert4albert.checkpoint.arrays import write_arrays
+from bert4albert.checkpoint.dialects import (
+    CANONICAL,
+    EARLY_BRIGHTMART,
+    EARLY_BRIGHTMART_UNSHARED,
+    GOOGLE_ALBERT,
+    GOOGLE_BERT,
+    HF_ALBERT,
+    HF_BERT,
+    HF_ELECTRA,
+    Dialect,
+)
+from bert4albert.checkpoint.files import replacing
+from bert4albert.checkpoint.safe_tensors import write_safe_tensors
+from bert4albert.checkpoint.tf_bundle import write_tf_bundle
+from bert4albert.config import ModelConfig, did_you_mean, read_config
+from bert4albert.errors import CheckpointError
+from bert4albert.sharing import blocks_to_fill, fewest_groups
+from bert4albert.weights import Shape, in_other_block, weight_shapes
+
+GOOGLE_DIALECTS = {d.key: d for d in (GOOGLE_ALBERT, GOOGLE_BERT, EARLY_BRIGHTMART, EARLY_BRIGHTMART_UNSHARED)}
+HF_DIALECTS = {d.key: d for d in (HF_ALBERT, HF_BERT, HF_ELECTRA)}
+
+_MAPPING = "embeddings/mapping"
+_WORDS = "embeddings/word/embeddings"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a model by canonical name.
+
+    Attributes:
+        config: the model's config.
+        read: returns the array of a name of `weight_shapes(config)`.
+        dtype: 'float32' or 'float64', in which all are written.
+    """
+
+    config: ModelConfig
+    read: Callable[[str], np.ndarray]
+    dtype: str = "float32"
+
+    def changed(self, read: Callable[[str], np.ndarray], **changes: Any) -> Weights:
+        """Return weights with another config, whose arrays `read` gives."""
+        # The application decides who sees whom, never which weights there are.
+        return Weights(self.config.replace(application="encoder", **changes), read, self.dtype)
+
+
+def google_dialect(config: ModelConfig, key: str | None = None) -> Dialect:
+    """Return the dialect for `save_google_checkpoint`: the one asked for, or the model's own.
+
+    A model with projected words keeps the early albert_zh names, which alone can say it; BERT has BERT's,
+    everything else ALBERT's.
+    """
+    if key is not None:
+        return _chosen(GOOGLE_DIALECTS, key)
+    if config.projected_words:
+        return EARLY_BRIGHTMART if config.num_blocks == 1 else EARLY_BRIGHTMART_UNSHARED
+    return GOOGLE_BERT if config.family == "bert" and not config.embedding_mapping else GOOGLE_ALBERT
+
+
+def hf_dialect(config: ModelConfig, key: str | None = None) -> Dialect:
+    """Return the dialect for `save_hf`: the one asked for, else Bert for BERT and Albert for everything else."""
+    if key is not None:
+        return _chosen(HF_DIALECTS, key)
+    return HF_BERT if config.family == "bert" and not config.embedding_mapping else HF_ALBERT
+
+
+def expressed_in(weights: Weights, dialect: Dialect) -> Weights:
+    """Return the same function in weights that a dialect can say.
+
+    Arguments:
+        weights: any model's weights.
+        dialect: where they are to be written.
+
+    Returns:
+        Weights with a block for every group (or depth) that the dialect counts, with words folded where it
+        does not project them, with or without an embedding mapping as it stores one. Raises `CheckpointError`
+        naming the setting or the weight that it cannot say.
+    """
+    _check_settings(weights.config, dialect)
+    weights = _grouped(weights, dialect)
+    if weights.config.projected_words and not dialect.projects_words and dialect is not CANONICAL:
+        weights = _folded(weights)
+    if dialect.square_mapping is True and not weights.config.embedding_mapping:
+        weights = _with_identity_mapping(weights)
+    elif dialect.square_mapping is False and weights.config.embedding_mapping:
+        weights = _without_square_mapping(weights, dialect)
+    named = dialect.names(weights.config)
+    unnamed = [weight for weight in weight_shapes(weights.config) if weight not in named]
+    lacking = dialect.projects_words and not weights.config.projected_words
+    if unnamed or lacking:
+        what = ", ".join(unnamed) if unnamed else "words that are not projected"
+        raise CheckpointError(
+            f"{dialect.title} has no name for {what}; build the model without it, or save in another dialect."
+        )
+    return weights
+
+
+def write_google(weights: Weights, prefix: Path, dialect: Dialect) -> None:
+    """Write a TensorFlow checkpoint and its config, each appearing whole or not at all."""
+    weights = expressed_in(weights, dialect)
+    config = prefix.with_name("bert_config.json" if dialect.family == "bert" else "albert_config.json")
+    values = google_config(weights.config, dialect)
+    _refuse_neighbour(prefix, config, values)
+    index, data = (prefix.with_name(f"{prefix.name}.{end}") for end in ("index", "data-00000-of-00001"))
+    with replacing(data, config, index) as (data_part, config_part, index_part):
+        config_part.write_text(_json(values), encoding="utf-8")
+        write_tf_bundle(index_part, data_part, *_stored(weights, dialect))
+
+
+def write_hf(weights: Weights, folder: Path, dialect: Dialect, **more_config: Any) -> None:
+    """Write config.json and model.safetensors, each appearing whole or not at all."""
+    weights = expressed_in(weights, dialect)
+    with replacing(folder / "model.safetensors", folder / "config.json") as (weights_part, config_part):
+        write_safe_tensors(weights_part, *_stored(weights, dialect))
+        config_part.write_text(_json(hf_config(weights.config, dialect) | more_config), encoding="utf-8")
+
+
+def write_npz(weights: Weights, path: Path) -> None:
+    """Write named arrays in this package's own names, and config.json beside them."""
+    weights = expressed_in(weights, CANONICAL)
+    shapes, dtype, read = _stored(weights, CANONICAL)
+    with replacing(path, path.with_name("config.json")) as (arrays_part, config_part):
+        write_arrays(arrays_part, shapes, dtype, read)
+        config_part.write_text(_json(weights.config.to_dict()), encoding="utf-8")
+
+
+def google_config(config: ModelConfig, dialect: Dialect) -> dict[str, Any]:
+    """Return a config that Google's programs read, where "gelu" is the tanh approximation."""
+    values = _common_config(config, dialect)
+    if dialect.family == "albert":
+        # Source: google-research/albert: the keys that its own configs have beside the sizes.
+        values |= {"net_structure_type": 0, "gap_size": 0, "num_memory_blocks": 0, "down_scale_factor": 1}
+    return values
+
+
+def hf_config(config: ModelConfig, dialect: Dialect) -> dict[str, Any]:
+    """Return a config.json that transformers reads."""
+    heads = "ForPreTraining" if config.with_nsp else "ForMaskedLM" if config.with_mlm else "Model"
+    assert dialect.family is not None
+    return {
+        "architectures": [f"{dialect.family.capitalize()}{heads}"],
+        "model_type": dialect.family,
+        **_common_config(config, dialect),
+        "layer_norm_eps": config.layer_norm_eps,
+        "pad_token_id": 0,
+    }
+
+
+def _common_config(config: ModelConfig, dialect: Dialect) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "attention_probs_dropout_prob": config.attention_probs_dropout_prob,
+        "hidden_act": dialect.activations[config.hidden_act],
+        "hidden_dropout_prob": config.hidden_dropout_prob,
+        "hidden_size": config.hidden_size,
+        "initializer_range": config.initializer_range,
+        "intermediate_size": config.intermediate_size,
+        "max_position_embeddings": config.max_position_embeddings,
+        "num_attention_heads": config.num_attention_heads,
+        "num_hidden_layers": config.num_hidden_layers,
+        "type_vocab_size": config.type_vocab_size,
+        "vocab_size": config.vocab_size,
+    }
+    if dialect.family != "bert":
+        values["embedding_size"] = config.embedding_size
+    if dialect.family == "albert":
+        values |= {"num_hidden_groups": config.num_hidden_groups, "inner_group_num": config.inner_group_num}
+    remembered = {"keep_tokens": config.keep_tokens, "compound_tokens": config.compound_tokens}
+    return values | {key: value for key, value in remembered.items() if value is not None}
+
+
+def _stored(weights: Weights, dialect: Dialect) -> tuple[dict[str, Shape], str, Callable[[str], np.ndarray]]:
+    """Return the names and shapes of a dialect's tensors, their dtype, and how to read one."""
+    shapes = weight_shapes(weights.config)
+    named = {stored.name: (weight, stored) for weight, stored in dialect.names(weights.config).items()}
+
+    def read(name: str) -> np.ndarray:
+        weight, stored = named[name]
+        array = weights.read(weight)
+        return array.T if stored.transposed else array
+
+    def shape(weight: str, transposed: bool) -> Shape:
+        return tuple(reversed(shapes[weight])) if transposed else shapes[weight]
+
+    return {name: shape(weight, stored.transposed) for name, (weight, stored) in named.items()}, weights.dtype, read
+
+
+def _grouped(weights: Weights, dialect: Dialect) -> Weights:
+    """Count blocks as the dialect does; a schedule that its groups cannot say gets a block for each depth."""
+    config = weights.config
+    layers, inner = config.num_hidden_layers, config.inner_group_num
+    groups = layers if dialect.numbers_layers else fewest_groups(config.sharing, layers, inner)
+    grouped = weights.changed(
+        weights.read,
+        sharing=None,
+        num_hidden_groups=groups,
+        **({"family": dialect.family} if dialect.family else {}),
+    )
+    if dialect is EARLY_BRIGHTMART and grouped.config.num_blocks > 1:
+        raise CheckpointError(
+            f"{dialect.title} shares one block between all layers, and this model has {config.num_blocks}; "
+            f"use {EARLY_BRIGHTMART_UNSHARED.key!r}."
+        )
+    sources = blocks_to_fill(grouped.config.sharing, config.sharing)
+
+    return dataclasses.replace(grouped, read=lambda weight: weights.read(in_other_block(weight, sources)))
+
+
+def _folded(weights: Weights) -> Weights:
+    """Multiply the word table by its projection, so that E = H; the tied masked-LM head follows by itself."""
+
+    def read(weight: str) -> np.ndarray:
+        if weight != _WORDS:
+            return weights.read(weight)
+        return weights.read(weight) @ weights.read("embeddings/projection/kernel")
+
+    return weights.changed(read, projected_words=False, embedding_size=weights.config.hidden_size)
+
+
+def _with_identity_mapping(weights: Weights) -> Weights:
+    size = weights.config.hidden_size
+    identity = {f"{_MAPPING}/kernel": np.eye(size), f"{_MAPPING}/bias": np.zeros(size)}
+    return weights.changed(
+        lambda weight: identity[weight] if weight in identity else weights.read(weight), embedding_mapping=True
+    )
+
+
+def _without_square_mapping(weights: Weights, dialect: Dialect) -> Weights:
+    """Leave out a mapping that does nothing; one that does something cannot be said where E = H."""
+    config = weights.config
+    if config.embedding_size != config.hidden_size:
+        return weights
+    kernel, bias = weights.read(f"{_MAPPING}/kernel"), weights.read(f"{_MAPPING}/bias")
+    if not np.array_equal(kernel, np.eye(len(kernel))) or np.any(bias):
+        raise CheckpointError(
+            f"{dialect.title} has no embedding mapping where embedding_size equals hidden_size "
+            f"({config.hidden_size}), and this model has one that changes the embeddings; use save_hf(model, folder), "
+            "whose ALBERT always has one."
+        )
+    return weights.changed(weights.read, embedding_mapping=False)
+
+
+def _check_settings(config: ModelConfig, dialect: Dialect) -> None:
+    """Refuse settings that the dialect's own program would read as something else."""
+    if config.hidden_act not in dialect.activations:
+        raise CheckpointError(
+            f"{dialect.title} cannot say hidden_act={config.hidden_act!r}: its program knows "
+            f"{', '.join(dialect.activations)}. {_other_remedy(dialect)}"
+        )
+    if dialect.layer_norm_eps is not None and config.layer_norm_eps != dialect.layer_norm_eps:
+        raise CheckpointError(
+            f"{dialect.title} cannot say layer_norm_eps={config.layer_norm_eps}: its program always takes "
+            f"{dialect.layer_norm_eps}. {_other_remedy(dialect)}"
+        )
+
+
+def _other_remedy(dialect: Dialect) -> str:
+    if dialect.key in GOOGLE_DIALECTS:
+        return "Use save_hf(model, folder), whose config names it."
+    return "Convert to npz, whose config names it."
+
+
+def _refuse_neighbour(prefix: Path, config: Path, values: Mapping[str, Any]) -> None:
+    """Do not replace the config that another checkpoint in the folder needs."""
+    others = [path for path in prefix.parent.glob("*.index") if path.name != f"{prefix.name}.index"]
+    if not others or not config.is_file():
+        return
+    there = ModelConfig.from_dict(*read_config(config))
+    if there != ModelConfig.from_dict(values):
+        raise CheckpointError(
+            f"{config} belongs to {others[0].name} and describes another model than the one to save; "
+            "save to a folder of its own."
+        )
+
+
+def _chosen(dialects: Mapping[str, Dialect], key: str) -> Dialect:
+    if key not in dialects:
+        hint = did_you_mean(str(key), dialects)
+        raise CheckpointError(f"dialect must be one of {', '.join(dialects)}, not {key!r:.80}.{hint}")
+    return dialects[key]
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,86 @@
+"""save_google_checkpoint and save_hf: a model goes back to the tools that others use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from bert4albert.checkpoint.export import Weights, google_dialect, hf_dialect, write_google, write_hf
+from bert4albert.errors import CheckpointError
+from bert4albert.model import trunk_of
+from bert4albert.weights import weight_shapes
+
+if TYPE_CHECKING:
+    from bert4albert.text import Tokenizer
+
+
+def save_google_checkpoint(model: keras.Model, path: str | os.PathLike[str], dialect: str | None = None) -> None:
+    """Write a TensorFlow checkpoint with Google's names, and its config beside it.
+
+    Arguments:
+        model: what `build_model` returned, or any model on top of it; the trunk and its pretraining heads
+            are saved.
+        path: the checkpoint's prefix, such as 'out/albert_model.ckpt'; `albert_config.json` or
+            `bert_config.json` goes into the same folder.
+        dialect: 'google_albert', 'google_bert', 'early_brightmart' or 'early_brightmart_unshared'; None for
+            the model's own: BERT's names for BERT, the early albert_zh names for a model with projected
+            words, else ALBERT's.
+
+    An unshared ALBERT is written with a group for each layer; the words of early albert_zh are folded into
+    one table where the dialect does not project them. Raises `CheckpointError` where Google's programs would
+    compute something else (an erf gelu, another epsilon), or the files cannot be written.
+    """
+    weights = _weights_of(model)
+    write_google(weights, Path(path), google_dialect(weights.config, dialect))
+
+
+def save_hf(
+    model: keras.Model,
+    folder: str | os.PathLike[str],
+    tokenizer: Tokenizer | None = None,
+    dialect: str | None = None,
+) -> None:
+    """Write a folder that transformers and `build_model` read: config.json, model.safetensors, vocabulary.
+
+    Arguments:
+        model: what `build_model` returned, or any model on top of it; the trunk and its pretraining heads
+            are saved.
+        folder: where to write; made if it does not exist.
+        tokenizer: the model's tokenizer, whose vocabulary and settings are written too.
+        dialect: 'hf_albert', 'hf_bert' or 'hf_electra'; None for Bert's names for BERT and Albert's for
+            everything else, which can say every model.
+
+    An unshared ALBERT is written with a group for each layer, ELECTRA as an unshared ALBERT, and a model
+    without an embedding mapping with one that does nothing. Raises `CheckpointError` where the dialect cannot
+    say the model, or the files cannot be written.
+    """
+    weights = _weights_of(model)
+    if tokenizer is not None and tokenizer.vocab_size != weights.config.vocab_size:
+        raise CheckpointError(
+            f"The tokenizer has {tokenizer.vocab_size} tokens and the model {weights.config.vocab_size}; "
+            "pass the tokenizer that the model was trained with."
+        )
+    write_hf(weights, Path(folder), hf_dialect(weights.config, dialect))
+    if tokenizer is not None:
+        tokenizer.save(folder)
+
+
+def _weights_of(model: keras.Model) -> Weights:
+    trunk = trunk_of(model)
+    variables = dict(trunk.named_weights())
+    unknown = sorted(variables.keys() - weight_shapes(trunk.config))
+    if unknown:
+        raise CheckpointError(
+            f"The model has weights that no checkpoint holds ({', '.join(unknown[:5])}); merge adapters into the "
+            "weights, or undo the quantisation, before saving."
+        )
+    wide = any(str(variable.dtype) == "float64" for variable in variables.values())
+    return Weights(trunk.config, lambda name: _as_array(variables[name]), "float64" if wide else "float32")
+
+
+def _as_array(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable))

@@ -16,7 +16,7 @@ from bert4albert.errors import ConfigError, DataError
 from bert4albert.model import Trunk, trunk_of
 from bert4albert.tasks.folder import replace_folder
 from bert4albert.text import Tokenizer, make_dataset, predict_in_buckets
-from bert4albert.training import Evaluator, MovingAverage, adversarial_model, default_optimizer, seed_dropout
+from bert4albert.training import Evaluator, MovingAverage, adversarial_model, default_optimizer, seeded_dropout
 
 Data = str | os.PathLike[str] | Sequence[Any]
 
@@ -211,19 +211,17 @@ class Task:
             )
         average = None if ema is None else MovingAverage(optimizer, ema)
         model = self._trained_model(adversarial)
-        seed_dropout(model, seed)
         self._compile(model, average or optimizer, jit_compile)
         judges = [] if judge is None else [Evaluator(judge, self.metric, early_stopping, average)]
         # The datasets shuffle; fit would do it once more, by Keras' global seed.
-        history = model.fit(dataset, epochs=epochs, callbacks=[*judges, *callbacks], verbose=verbose, shuffle=False)
+        with seeded_dropout(model, seed):
+            history = model.fit(dataset, epochs=epochs, callbacks=[*judges, *callbacks], verbose=verbose, shuffle=False)
         return history.history
 
     def _trained_model(self, adversarial: float | None) -> keras.Model:
         """Return a model on the layers of `self.model` that may be compiled, so that this one never is."""
-        outputs = self.model.outputs
-        outputs = outputs if len(outputs) > 1 else outputs[0]
         if adversarial is None:
-            return keras.Model(self.model.inputs, outputs)
+            return keras.Model(self.model.input, self.model.output)
         return adversarial_model(self.model, self.backbone.embeddings.word.embeddings, adversarial)
 
     def _compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, jit_compile: bool | str) -> None:

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from bert4albert.training.adversarial import adversarial_model
     from bert4albert.training.evaluator import Evaluator
     from bert4albert.training.moving_average import MovingAverage
-    from bert4albert.training.optimizers import adamw, default_optimizer, layerwise, seed_dropout
+    from bert4albert.training.optimizers import adamw, default_optimizer, layerwise
     from bert4albert.training.schedules import PiecewiseLinear, piecewise_linear, warmup_linear_decay
+    from bert4albert.training.seeds import seeded_dropout
 
 _HOME = {
     "Evaluator": "evaluator",
@@ -22,7 +23,7 @@ _HOME = {
     "default_optimizer": "optimizers",
     "layerwise": "optimizers",
     "piecewise_linear": "schedules",
-    "seed_dropout": "optimizers",
+    "seeded_dropout": "seeds",
     "warmup_linear_decay": "schedules",
 }
 
@@ -35,7 +36,7 @@ __all__ = [
     "default_optimizer",
     "layerwise",
     "piecewise_linear",
-    "seed_dropout",
+    "seeded_dropout",
     "warmup_linear_decay",
 ]
 

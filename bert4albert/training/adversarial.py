@@ -30,7 +30,7 @@ def adversarial_model(model: keras.Model, table: Any, epsilon: float) -> keras.M
     if not any(table is weight for weight in model.trainable_variables):
         raise ConfigError("Adversarial training needs word embeddings that are trained; these are frozen.")
     make = {"tensorflow": _tensorflow_model, "jax": _jax_model, "torch": _torch_model}[keras.backend.backend()]
-    return make(table, epsilon)(model.inputs, model.outputs if len(model.outputs) > 1 else model.outputs[0])
+    return make(table, epsilon)(model.input, model.output)
 
 
 def _perturbation(gradient: Any, epsilon: float) -> Any:

@@ -102,10 +102,3 @@ def default_optimizer(
         return adamw(schedule, weight_decay, accumulate=accumulate)
 
     return make(1.0) if layer_decay == 1 else layerwise(trunk, make, layer_decay)
-
-
-def seed_dropout(model: keras.Model, seed: int) -> None:
-    """Start the random numbers of all dropout layers of a model anew, without touching any global state."""
-    for index, variable in enumerate(model.variables):
-        if variable.name == "seed_generator_state":
-            variable.assign(np.array([seed, index], variable.dtype))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from bert4albert.errors import ConfigError
@@ -36,11 +36,12 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of a step, a scalar."""
         points = self.points if 0 in self.points else {0: 0.0, **self.points}
-        steps, values = np.array([*points], "float32"), np.array([*points.values()], "float32") * self.base
-        # The sum of ramps, one for each line: a ramp goes from 0 to 1 between its two points.
         step = ops.cast(step, "float32")
-        ramps = ops.clip((step - steps[:-1]) / np.maximum(np.diff(steps), 1), 0.0, 1.0)
-        return values[0] + ops.sum(ramps * np.diff(values))
+        # The sum of ramps, one for each line: a ramp goes from 0 to 1 between its two points.
+        value = ops.cast(points[0], "float32")
+        for (start, low), (end, high) in itertools.pairwise(points.items()):
+            value += (high - low) * ops.clip((step - start) / (end - start), 0.0, 1.0)
+        return self.base * value
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

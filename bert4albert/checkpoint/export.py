@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from bert4albert.config import ModelConfig, did_you_mean, read_config
 from bert4albert.errors import CheckpointError
 from bert4albert.sharing import blocks_to_fill, fewest_groups
 from bert4albert.weights import Shape, in_other_block, weight_shapes
+
+if TYPE_CHECKING:
+    from bert4albert.text import Tokenizer
 
 GOOGLE_DIALECTS = {d.key: d for d in (GOOGLE_ALBERT, GOOGLE_BERT, EARLY_BRIGHTMART, EARLY_BRIGHTMART_UNSHARED)}
 HF_DIALECTS = {d.key: d for d in (HF_ALBERT, HF_BERT, HF_ELECTRA)}
@@ -125,12 +128,22 @@ def write_google(weights: Weights, prefix: Path, dialect: Dialect) -> None:
         write_tf_bundle(index_part, data_part, *_stored(weights, dialect))
 
 
-def write_hf(weights: Weights, folder: Path, dialect: Dialect, **more_config: Any) -> None:
-    """Write config.json and model.safetensors, each appearing whole or not at all."""
+def write_hf(weights: Weights, folder: Path, dialect: Dialect, tokenizer: Tokenizer | None = None) -> None:
+    """Write config.json, model.safetensors and the vocabulary, each appearing whole or not at all."""
     weights = expressed_in(weights, dialect)
+    values = hf_config(weights.config, dialect)
+    if tokenizer is not None:
+        if tokenizer.vocab_size > weights.config.vocab_size:
+            raise CheckpointError(
+                f"The tokenizer has {tokenizer.vocab_size} tokens and the model only {weights.config.vocab_size}; "
+                "pass the tokenizer that the model was trained with."
+            )
+        tokenizer.save(folder)
+        # Without it transformers guesses by the kind of model, and a Chinese ALBERT has BERT's vocabulary.
+        values["tokenizer_class"] = "AlbertTokenizer" if (folder / "spiece.model").is_file() else "BertTokenizer"
     with replacing(folder / "model.safetensors", folder / "config.json") as (weights_part, config_part):
         write_safe_tensors(weights_part, *_stored(weights, dialect))
-        config_part.write_text(_json(hf_config(weights.config, dialect) | more_config), encoding="utf-8")
+        config_part.write_text(_json(values), encoding="utf-8")
 
 
 def write_npz(weights: Weights, path: Path) -> None:

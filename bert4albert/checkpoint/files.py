@@ -106,7 +106,8 @@ def read_start(path: Path, size: int) -> bytes:
         with open(path, "rb") as file:
             return file.read(size)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); pass the path of a checkpoint.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path} cannot be read ({reason}); pass the path of a checkpoint.") from error
 
 
 def read_whole(path: Path, most: int) -> bytes:

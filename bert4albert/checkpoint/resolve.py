@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bert4albert.checkpoint import open_checkpoint
@@ -90,12 +89,6 @@ def heads_in(source: Source) -> dict[str, Any]:
     first = {"with_pool": "pooler/dense/kernel", "with_nsp": "sentence/dense/kernel", "with_mlm": "masked_lm/bias"}
     stored = {head: source.dialect.stored_as(weight) for head, weight in first.items()}
     return {head: entry is not None and entry.name in source.file.tensors for head, entry in stored.items()}
-
-
-def config_beside(checkpoint: Path) -> Path:
-    """Return the config that lies with a checkpoint file, or above a SavedModel's variables."""
-    folder = checkpoint.parent
-    return find_config(folder.parent if folder.name == "variables" else folder)
 
 
 def _settings_of(model: str | None, sharing: Any, source: Source) -> dict[str, Any]:

@@ -59,14 +59,7 @@ def save_hf(
     say the model, or the files cannot be written.
     """
     weights = _weights_of(model)
-    if tokenizer is not None and tokenizer.vocab_size != weights.config.vocab_size:
-        raise CheckpointError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens and the model {weights.config.vocab_size}; "
-            "pass the tokenizer that the model was trained with."
-        )
-    write_hf(weights, Path(folder), hf_dialect(weights.config, dialect))
-    if tokenizer is not None:
-        tokenizer.save(folder)
+    write_hf(weights, Path(folder), hf_dialect(weights.config, dialect), tokenizer)
 
 
 def _weights_of(model: keras.Model) -> Weights:

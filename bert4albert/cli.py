@@ -1,0 +1,177 @@
+"""The command `bert4albert`: look at a checkpoint, convert it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from bert4albert.errors import Bert4AlbertError, CheckpointError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bert4albert.checkpoint.export import Weights
+    from bert4albert.text import Tokenizer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Arguments:
+        arguments: what follows `bert4albert` on the command line; None for the process's own.
+
+    Returns:
+        The exit code: 0, or 1 after an error, which is printed as one line. A usage error exits with 2.
+    """
+    # On some processors it is off by default; a user's own setting stays. TensorFlow reads it when imported.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    options = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            options.run(options)
+        except Bert4AlbertError as error:
+            print(f"bert4albert: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bert4albert", description="Pretrained ALBERT and BERT, shared or unshared.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    inspect = commands.add_parser("inspect", help="say what a checkpoint is and how to load it")
+    inspect.add_argument("path", metavar="PATH", help="a folder, a checkpoint file, a prefix, or a model's name")
+    inspect.add_argument("--config", metavar="FILE", help="the model's config, where it is not beside the checkpoint")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+    inspect.set_defaults(run=_inspect)
+    convert = commands.add_parser("convert", help="write a checkpoint in another format")
+    convert.add_argument("source", metavar="SRC", help="a folder, a checkpoint file, a prefix, or a model's name")
+    convert.add_argument("target", metavar="DST", help="a folder; for google also a prefix, for npz also a file")
+    convert.add_argument("--to", choices=["hf", "google", "npz"], required=True, help="the format to write")
+    convert.add_argument("--unshare", action="store_true", help="give every depth a block of its own")
+    convert.add_argument("--config", metavar="FILE", help="the model's config, where it is not beside the checkpoint")
+    convert.set_defaults(run=_convert)
+    return parser
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from bert4albert.checkpoint.inspection import inspect
+
+    found = inspect(options.path, options.config).as_json()
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in _rows(found):
+        table.add_row(label, value)
+    Console(markup=False, highlight=False).print(table)
+    # Outside the table, which would break lines that are there to be copied.
+    print(f"\nLoad it with\n  {found['call']}")
+    if found["family"] == "albert" and found["blocks"] != found["block_applications"]:
+        print(f'or, to fine-tune without weight sharing, with\n  {found["call"][:-1]}, model="albert_unshared")')
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    unknown = "unknown: the depth is not in the file, pass --config"
+    unshared = found["parameters_unshared"]
+    rows = [
+        ("checkpoint", found["checkpoint"]),
+        ("config", found["config"] or "none found"),
+        ("dialect", found["dialect"]),
+        *((key.replace("_", " "), str(value)) for key, value in found["sizes"].items()),
+        ("blocks", f"{found['blocks']}, applied {found['block_applications'] or 'an unknown number of'} times"),
+        ("heads", ", ".join(head.removeprefix("with_") for head in found["heads"]) or "none"),
+        ("parameters", f"{found['parameters']:,}"),
+        ("parameters unshared", f"{unshared:,}" if unshared else unknown),
+        *(("exempt", f"{count} tensors: {why}") for why, count in found["exempt"].items()),
+    ]
+    return [*rows, ("does not fit", found["problems"])] if found["problems"] else rows
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from bert4albert.checkpoint.export import google_dialect, hf_dialect, write_google, write_hf, write_npz
+
+    weights, tokenizer = _open_weights(options)
+    target = Path(options.target)
+    is_folder = options.to == "hf" or target.is_dir() or options.target.endswith(("/", os.sep))
+    folder = target if is_folder else target.parent
+    with _progress(weights) as watched:
+        if options.to == "hf":
+            write_hf(watched, folder, hf_dialect(weights.config), tokenizer)
+        elif options.to == "google":
+            dialect = google_dialect(weights.config)
+            write_google(watched, target / f"{dialect.family}_model.ckpt" if is_folder else target, dialect)
+        else:
+            write_npz(watched, target / "model.npz" if is_folder else target)
+    if tokenizer is not None and options.to != "hf":
+        tokenizer.save(folder)
+    print(f"wrote {folder}: {weights.config.family} in the {options.to} format")
+
+
+def _open_weights(options: argparse.Namespace) -> tuple[Weights, Tokenizer | None]:
+    from bert4albert.checkpoint.export import Weights
+    from bert4albert.checkpoint.folders import find_vocabulary, model_folder
+    from bert4albert.checkpoint.inspection import open_path
+    from bert4albert.checkpoint.resolve import heads_in, resolve
+    from bert4albert.text import Tokenizer
+
+    source = open_path(options.source, options.config)
+    config, plan = resolve(source, sharing="unshared" if options.unshare else None, **heads_in(source))
+    if plan is None or source.file is None:
+        raise CheckpointError(f"{options.source} holds no checkpoint to convert.")
+    plan.check()
+    plan.check_repeats()
+    wide = any(source.file.tensors[stored.name].dtype == "float64" for stored in plan.sources.values())
+    folder = model_folder(options.source) or Path(options.source).parent
+    vocabulary = find_vocabulary(folder)
+    if vocabulary is None:
+        return Weights(config, plan.read, "float64" if wide else "float32"), None
+    tokenizer = Tokenizer(folder if vocabulary.parent == folder else vocabulary)
+    return Weights(config, plan.read, "float64" if wide else "float32"), tokenizer
+
+
+@contextlib.contextmanager
+def _progress(weights: Weights) -> Iterator[Weights]:
+    """Show, on a terminal, how many of the weights have been read."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bert4albert.weights import count_parameters, weight_shapes
+
+    shapes = weight_shapes(weights.config)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("writing", total=count_parameters(shapes.values()))
+
+        def read(weight: str) -> np.ndarray:
+            progress.advance(task, count_parameters([shapes[weight]]))
+            return weights.read(weight)
+
+        yield dataclasses.replace(weights, read=read)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"bert4albert: warning: {message}", file=sys.stderr)

@@ -219,3 +219,36 @@ def test_summary_shows_the_blocks_and_their_depths(tiny_config):
     text = "\n".join(lines)
     assert "3 block applications share 2 blocks: 0 1 0" in text
     assert "block_0: 17,408 parameters, at depth 0, 2" in text
+
+
+def test_lora_adapters_train_and_reload(tiny_config, batch, tmp_path):
+    trunk = build(tiny_config, "albert_unshared", with_mlm="linear")
+    before = outputs_of(trunk, batch)[0]
+    for block in trunk.encoder.blocks:
+        block.attention.query.enable_lora(2)
+    assert (outputs_of(trunk, batch)[0] == before).all()
+    trunk.compile("sgd", "mse")
+    trunk.train_on_batch([batch.token_ids, batch.segment_ids], np.zeros((3, 13, 211)))
+    trunk.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    assert (outputs_of(reloaded, batch)[0] == outputs_of(trunk, batch)[0]).all()
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method", "ignore:The use of `x.T`")
+def test_int8_quantisation_stays_close(tiny_config, batch):
+    trunk = build(tiny_config, with_mlm="linear")
+    before = outputs_of(trunk, batch)[0]
+    trunk.quantize("int8")
+    difference = np.abs(outputs_of(trunk, batch)[0] - before).max()
+    assert 0 < difference < 0.1 * np.abs(before).max()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel is TensorFlow's")
+def test_an_exported_model_computes_the_same(tiny_config, batch, tmp_path):
+    import tensorflow as tf
+
+    trunk = build(tiny_config)
+    trunk.export(tmp_path / "exported", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    exported = loaded.serve([tf.constant(batch.token_ids), tf.constant(batch.segment_ids)])
+    assert np.abs(to_numpy(exported) - outputs_of(trunk, batch)[0]).max() < 1e-6

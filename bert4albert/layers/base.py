@@ -56,10 +56,8 @@ class ConfiguredLayer(keras.layers.Layer):
             units, kernel_initializer=initializer(self.config), dtype=self.dtype_policy, name=name, **kwargs
         )
 
-    def _embedding(self, rows: int, size: int, name: str) -> keras.layers.Embedding:
-        return keras.layers.Embedding(
-            rows, size, embeddings_initializer=initializer(self.config), dtype=self.dtype_policy, name=name
-        )
+    def _embedding(self, kind: type[keras.layers.Embedding], rows: int, size: int, name: str) -> keras.layers.Embedding:
+        return kind(rows, size, embeddings_initializer=initializer(self.config), dtype=self.dtype_policy, name=name)
 
     def _norm(self, name: str) -> keras.layers.LayerNormalization:
         return keras.layers.LayerNormalization(epsilon=self.config.layer_norm_eps, dtype=self.dtype_policy, name=name)

@@ -2,13 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
 from bert4albert.errors import ConfigError
-from bert4albert.layers.base import ConfiguredLayer, register
+from bert4albert.layers.base import ConfiguredLayer, initializer, register
+
+
+@register
+class PositionEmbedding(ConfiguredLayer):
+    """The embeddings of positions, plain or hierarchical.
+
+    Call arguments:
+        token_ids: [batch, length], of which only the length matters.
+        position_ids: [batch, length]; None for 0, 1, 2, ...
+
+    Returns:
+        [length, size], or [batch, length, size] for position ids. Raises `ConfigError` for a sequence longer
+        than the positions.
+    """
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the table."""
+        shape = (self.config.max_position_embeddings, self.config.embedding_sum_size)
+        self.embeddings = self.add_weight(shape=shape, initializer=initializer(self.config), name="embeddings")
+        self.built = True
+
+    def named_weights(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        """Yield the table."""
+        yield f"{prefix}/embeddings", self.embeddings
+
+    def call(self, token_ids: Any, position_ids: Any = None) -> Any:
+        """Return the embedding of each position."""
+        if position_ids is not None:
+            return self._rows_at(ops.cast(position_ids, "int32"))
+        length = ops.shape(token_ids)[1]
+        if isinstance(length, int) and length > self.config.max_length:
+            raise ConfigError(
+                f"The input is {length} tokens long, but this model has {self.config.max_length} positions; "
+                "cut the text (maxlen=...), or build the model with hierarchical_position=True."
+            )
+        if self.config.hierarchical_position is not None:
+            return self._rows_at(ops.arange(length, dtype="int32"))
+        # A slice, not a lookup: where the length is unknown until the step runs, a sequence that is too long
+        # then fails to add up on every device, where a lookup on a GPU would return zeros.
+        return ops.cast(self.embeddings, self.compute_dtype)[:length]
+
+    def _rows_at(self, position_ids: Any) -> Any:
+        """Return embeddings by position, hierarchical where the config says so.
+
+        Source: Su Jianlin, kexue.fm/archives/7947: position q is alpha e'[q // P] + (1 - alpha) e'[q % P]
+        with e' = (e - alpha e[0]) / (1 - alpha).
+        """
+        table = ops.cast(self.embeddings, self.compute_dtype)
+        alpha, count = self.config.hierarchical_position, self.config.max_position_embeddings
+        if alpha is None:
+            return ops.take(table, position_ids, axis=0)
+        base = (table - alpha * table[:1]) / (1 - alpha)
+        outer = ops.take(base, position_ids // count, axis=0)
+        inner = ops.take(base, position_ids % count, axis=0)
+        return alpha * outer + (1 - alpha) * inner
 
 
 @register
@@ -32,10 +88,10 @@ class Embeddings(ConfiguredLayer):
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         config, size = self.config, self.config.embedding_sum_size
-        self.word = self._embedding(config.vocab_size, config.embedding_size, "word")
+        self.word = self._embedding(keras.layers.ReversibleEmbedding, config.vocab_size, config.embedding_size, "word")
         self.projection = self._dense(size, "projection", use_bias=False) if config.projected_words else None
-        self.segment = self._embedding(config.type_vocab_size, size, "segment")
-        self.position = self._embedding(config.max_position_embeddings, size, "position")
+        self.segment = self._embedding(keras.layers.Embedding, config.type_vocab_size, size, "segment")
+        self.position = PositionEmbedding(config, dtype=self.dtype_policy, name="position")
         self.norm = self._norm("norm")
         self.dropout = self._dropout(config.hidden_dropout_prob, "dropout")
         self.mapping = self._dense(config.hidden_size, "mapping") if config.embedding_mapping else None
@@ -74,7 +130,7 @@ class Embeddings(ConfiguredLayer):
         if self.projection is not None:
             words = self.projection(words)
         segments = self.segment(ops.cast(segment_ids, "int32"))
-        positions = self._positions(token_ids, position_ids)
+        positions = self.position(token_ids, position_ids)
         # Where the length is unknown until the step runs (TensorFlow), this name is what the error shows.
         with keras.name_scope("input_longer_than_the_positions_of_the_model"):
             return self.norm(words + segments + positions)
@@ -89,39 +145,5 @@ class Embeddings(ConfiguredLayer):
 
     def _logits(self, vectors: Any) -> Any:
         if self.projection is not None:
-            vectors = ops.matmul(vectors, ops.transpose(self._table(self.projection.kernel)))
-        return ops.matmul(vectors, ops.transpose(self._table(self.word.embeddings)))
-
-    def _positions(self, token_ids: Any, position_ids: Any) -> Any:
-        if position_ids is not None:
-            return self._rows_at(ops.cast(position_ids, "int32"))
-        length = ops.shape(token_ids)[1]
-        if isinstance(length, int) and length > self.config.max_length:
-            raise ConfigError(
-                f"The input is {length} tokens long, but this model has {self.config.max_length} positions; "
-                "cut the text (maxlen=...), or build the model with hierarchical_position=True."
-            )
-        if self.config.hierarchical_position is not None:
-            return self._rows_at(ops.arange(length, dtype="int32"))
-        # A slice, not a lookup: where the length is unknown until the step runs, a sequence that is too long
-        # then fails to add up on every device, where a lookup on a GPU would return zeros.
-        return self._table(self.position.embeddings)[:length]
-
-    def _rows_at(self, position_ids: Any) -> Any:
-        """Return position embeddings, hierarchical where the config says so.
-
-        Source: Su Jianlin, kexue.fm/archives/7947: position q is alpha e'[q // P] + (1 - alpha) e'[q % P]
-        with e' = (e - alpha e[0]) / (1 - alpha).
-        """
-        alpha = self.config.hierarchical_position
-        if alpha is None:
-            return self.position(position_ids)
-        count = self.config.max_position_embeddings
-        table = self._table(self.position.embeddings)
-        base = (table - alpha * table[:1]) / (1 - alpha)
-        outer = ops.take(base, position_ids // count, axis=0)
-        inner = ops.take(base, position_ids % count, axis=0)
-        return alpha * outer + (1 - alpha) * inner
-
-    def _table(self, variable: Any) -> Any:
-        return ops.cast(variable, self.compute_dtype)
+            vectors = ops.matmul(vectors, ops.transpose(ops.cast(self.projection.kernel, self.compute_dtype)))
+        return self.word(vectors, reverse=True)

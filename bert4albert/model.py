@@ -115,6 +115,18 @@ class Trunk(keras.Model):
         """A new initializer for layers on top: truncated normal with the config's `initializer_range`."""
         return initializer(self.config)
 
+    def word_logits(self, hidden_states: Any) -> Any:
+        """Return the masked-LM head's logits, before its activation.
+
+        Arguments:
+            hidden_states: [batch, length, hidden_size].
+
+        Returns:
+            [batch, length, vocab_size]. The model must have the masked-LM head.
+        """
+        logits = self.embeddings(self._layers_by_key["masked_lm_transform"](hidden_states), reverse=True)
+        return logits + keras.ops.cast(self._layers_by_key["masked_lm"].bias, logits.dtype)
+
     def named_weights(self) -> Iterator[tuple[str, Any]]:
         """Yield (canonical name, variable) for every weight; `weights.weight_shapes` lists the same names."""
         for key, layer in self._layers_by_key.items():

@@ -48,10 +48,14 @@ class Attention(ConfiguredLayer):
 
     Call arguments:
         hidden_states: [batch, length, hidden_size].
-        attention_bias: what to add to the scores, broadcast to [batch, heads, length, length]; None for nothing.
+        attention_bias: what to add to the scores, broadcast to [batch, heads, length, attended length]; None
+            for nothing. Attended are the positions of `prefix`, then those of `cache`, else of `hidden_states`.
+        cache: keys and values of earlier calls, a pair of [batch, heads, cache length, head_size].
+        cache_index: int, where in `cache` the keys and values of `hidden_states` are written.
+        prefix: a pair like `cache` that is only read.
 
     Returns:
-        [batch, length, hidden_size].
+        [batch, length, hidden_size]; with a cache the pair (that, the updated cache).
     """
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
@@ -73,16 +77,35 @@ class Attention(ConfiguredLayer):
             dense.build((None, None, self.config.hidden_size))
         self.built = True
 
-    def call(self, hidden_states: Any, attention_bias: Any = None) -> Any:
+    def call(
+        self,
+        hidden_states: Any,
+        attention_bias: Any = None,
+        cache: Any = None,
+        cache_index: Any = None,
+        prefix: Any = None,
+    ) -> Any:
         """Attend from every position to all that the bias allows."""
         head_size = self.config.hidden_size // self.config.num_attention_heads
         query = self._split_heads(self.query(hidden_states) * head_size**-0.5)
         key, value = self._split_heads(self.key(hidden_states)), self._split_heads(self.value(hidden_states))
+        if cache is not None:
+            start = (0, 0, cache_index, 0)
+            key, value = ops.slice_update(cache[0], start, key), ops.slice_update(cache[1], start, value)
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        if prefix is not None:
+            # Two products, not one with joined keys: joining would copy the prefix at every call.
+            scores = ops.concatenate([ops.matmul(query, ops.transpose(prefix[0], (0, 1, 3, 2))), scores], axis=-1)
         if attention_bias is not None:
             scores = scores + attention_bias
-        context = ops.matmul(self.dropout(ops.softmax(scores, axis=-1)), value)
-        return self.output_dense(self._merge_heads(context))
+        weights = self.dropout(ops.softmax(scores, axis=-1))
+        if prefix is None:
+            context = ops.matmul(weights, value)
+        else:
+            length = ops.shape(prefix[1])[2]
+            context = ops.matmul(weights[..., :length], prefix[1]) + ops.matmul(weights[..., length:], value)
+        output = self.output_dense(self._merge_heads(context))
+        return output if cache is None else (output, (key, value))
 
     def compute_output_shape(self, input_shape: Any, *_: Any) -> Any:
         """Return the input's shape."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
 from bert4albert.layers.attention import Attention, attention_bias
 from bert4albert.layers.base import ConfiguredLayer, activation, register
@@ -17,9 +18,11 @@ class Block(ConfiguredLayer):
     Call arguments:
         hidden_states: [batch, length, hidden_size].
         attention_bias: what to add to the attention scores.
+        cache, cache_index, prefix: as in `Attention`.
 
     Returns:
-        (output, the same before the final norm), each [batch, length, hidden_size].
+        (output, the same before the final norm), each [batch, length, hidden_size]; with a cache also the
+        updated cache.
     """
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
@@ -49,13 +52,23 @@ class Block(ConfiguredLayer):
             part.build((None, None, size))
         self.built = True
 
-    def call(self, hidden_states: Any, attention_bias: Any = None) -> Any:
+    def call(
+        self,
+        hidden_states: Any,
+        attention_bias: Any = None,
+        cache: Any = None,
+        cache_index: Any = None,
+        prefix: Any = None,
+    ) -> Any:
         """Run the block."""
-        attended = self.dropout(self.attention(hidden_states, attention_bias))
-        hidden_states = self.attention_norm(hidden_states + attended)
+        attended = self.attention(hidden_states, attention_bias, cache=cache, cache_index=cache_index, prefix=prefix)
+        if cache is not None:
+            attended, cache = attended
+        hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
         fed = self.output_dense(self.activation(self.intermediate(hidden_states)))
         before_norm = hidden_states + self.dropout(fed)
-        return self.output_norm(before_norm), before_norm
+        outputs = self.output_norm(before_norm), before_norm
+        return outputs if cache is None else (*outputs, cache)
 
     def compute_output_shape(self, input_shape: Any, *_: Any) -> Any:
         """Return the input's shape, twice."""
@@ -71,10 +84,15 @@ class Encoder(ConfiguredLayer):
 
     Call arguments:
         hidden_states: [batch, length, hidden_size].
-        attention_mask: bool, [batch, length], [batch, 1, length] or [batch, length, length]; None for no mask.
+        attention_mask: bool, [batch, attended length], or [batch, 1 or length, attended length]; None for no mask.
+        cache: keys and values of earlier positions: `new_cache()`, or what an earlier call returned.
+        cache_index: int, where in the cache the keys and values of `hidden_states` are written.
+        prefix: a cache that is only read; its positions come before those of `cache`.
 
     Returns:
-        A list: the hidden state after each block application, then the last one before its final norm.
+        A list: the hidden state after each block application, then the last one before its final norm. With a
+        cache, the pair (that list, the updated cache). The attended length is that of `hidden_states`, or with
+        a cache that of `prefix` and `cache` together.
     """
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
@@ -93,14 +111,32 @@ class Encoder(ConfiguredLayer):
             block.build((None, None, self.config.hidden_size))
         self.built = True
 
-    def call(self, hidden_states: Any, attention_mask: Any = None) -> Any:
+    def call(
+        self,
+        hidden_states: Any,
+        attention_mask: Any = None,
+        cache: Any = None,
+        cache_index: Any = None,
+        prefix: Any = None,
+    ) -> Any:
         """Run every block application."""
         bias = None if attention_mask is None else attention_bias(attention_mask, self.compute_dtype)
-        outputs, before_norm = [], hidden_states
-        for block in self.config.sharing:
-            hidden_states, before_norm = self.blocks[block](hidden_states, bias)
+        outputs, before_norm, new_cache = [], hidden_states, []
+        for depth, block in enumerate(self.config.sharing):
+            # One cache a depth: a shared block has other keys and values at each of its depths.
+            memory = cache and {"cache": cache[depth], "cache_index": cache_index, "prefix": prefix and prefix[depth]}
+            hidden_states, before_norm, *updated = self.blocks[block](hidden_states, bias, **(memory or {}))
             outputs.append(hidden_states)
-        return [*outputs, before_norm]
+            new_cache += updated
+        outputs.append(before_norm)
+        return outputs if cache is None else (outputs, new_cache)
+
+    def new_cache(self, batch: int, length: int) -> list[tuple[Any, Any]]:
+        """Return room for the keys and values of `length` positions at every depth, filled with zeros."""
+        heads = self.config.num_attention_heads
+        shape = (batch, heads, length, self.config.hidden_size // heads)
+        zeros = ops.zeros(shape, dtype=self.compute_dtype)
+        return [(zeros, zeros) for _ in self.config.sharing]
 
     def compute_output_shape(self, input_shape: Any, *_: Any) -> Any:
         """Return the input's shape for every depth and once more."""

@@ -174,7 +174,7 @@ class Task:
             warmup: the part of all steps in which the rate rises from 0; afterwards it falls linearly to 0.
             weight_decay: of AdamW; biases and norms have none.
             layer_decay: the rate of each depth relative to that above it; 1 for one rate. A shared block has
-                the rate of its highest depth.
+                the mean of the rates of its depths.
             accumulate: batches whose gradients are averaged for one step.
             optimizer: a Keras optimizer, in place of AdamW with the settings above.
             ema: keep a moving average of the weights with this momentum (0.999), and evaluate and end with it.
@@ -187,6 +187,7 @@ class Task:
 
         Returns:
             The loss and the metrics of each epoch, by name. Raises `DataError` for examples that cannot be used.
+            Where Ctrl-C ends the training early, the best weights so far are in place.
         """
         if early_stopping is not None and valid is None:
             raise ConfigError("early_stopping needs a metric, and so a data set to evaluate on: pass valid=...")
@@ -212,11 +213,16 @@ class Task:
         average = None if ema is None else MovingAverage(optimizer, ema)
         model = self._trained_model(adversarial)
         self._compile(model, average or optimizer, jit_compile)
-        judges = [] if judge is None else [Evaluator(judge, self.metric, early_stopping, average)]
-        # The datasets shuffle; fit would do it once more, by Keras' global seed.
-        with seeded_dropout(model, seed):
-            history = model.fit(dataset, epochs=epochs, callbacks=[*judges, *callbacks], verbose=verbose, shuffle=False)
-        return history.history
+        evaluators = [] if judge is None else [Evaluator(judge, self.metric, early_stopping, average)]
+        options = {"epochs": epochs, "verbose": verbose, "callbacks": [*evaluators, *callbacks]}
+        try:
+            # The datasets shuffle; fit would do it once more, by Keras' global seed.
+            with seeded_dropout(model, seed):
+                return model.fit(dataset, shuffle=False, **options).history
+        except KeyboardInterrupt:
+            for evaluator in evaluators:
+                evaluator.restore_best()
+            raise
 
     def _trained_model(self, adversarial: float | None) -> keras.Model:
         """Return a model on the layers of `self.model` that may be compiled, so that this one never is."""
@@ -302,7 +308,10 @@ class Task:
         config = ModelConfig.from_dict(_read_json(folder / _CONFIG_FILE), str(folder / _CONFIG_FILE))
         policy = keras.dtype_policies.deserialize(saved["dtype"]) if dtype is None else dtype
         task = task_class(Trunk(config, dtype=policy), Tokenizer(folder), **saved["settings"])
-        task.model.load_weights(folder / _WEIGHTS_FILE)
+        try:
+            task.model.load_weights(folder / _WEIGHTS_FILE)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{folder / _WEIGHTS_FILE} does not hold this task's weights: {error}") from error
         return task
 
     def _judge(self, data: Data, batch_size: int, **options: Any) -> Any:

@@ -24,7 +24,7 @@ def replace_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     Returns:
         A context that gives the folder to write to. Raises `DataError` if `folder` is a file.
     """
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file; give the name of a folder to save to.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -36,11 +36,16 @@ def replace_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    if old.exists():
-        for path in old.iterdir():
-            if path.name not in _OURS:
-                path.rename(folder / path.name)
-        shutil.rmtree(old)
+    if not folder.exists():
+        new.rename(folder)
+        return
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    for path in old.iterdir():
+        if path.name not in _OURS:
+            path.rename(folder / path.name)
+    shutil.rmtree(old)

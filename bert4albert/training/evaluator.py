@@ -60,6 +60,10 @@ class Evaluator(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the best weights into the model."""
+        self.restore_best()
+
+    def restore_best(self) -> None:
+        """Put the best weights so far into the model, once."""
         if self._best_weights:
             self.model.set_weights(self._best_weights)
             self._best_weights = []

@@ -215,11 +215,11 @@ def masked_examples():
     rows[:, 0], rows[:, 40], rows[:, 60] = 2, 3, 3
     rows[:, 61:] = 0
     rows[:20_000, 30] = 1
-    return rows, *masking(rows, random), masking
+    return rows, *masking(rows, random)
 
 
 def test_masking_statistics_over_100000_examples(masked_examples):
-    rows, seen, positions, masked_ids, weights, masking = masked_examples
+    rows, seen, positions, masked_ids, weights = masked_examples
     hidden = np.zeros(rows.shape, bool)
     row, place = np.nonzero(weights)
     hidden[row, positions[row, place]] = True

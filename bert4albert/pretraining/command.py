@@ -51,9 +51,8 @@ def add_parser(subparsers: Any) -> None:
         parser.add_argument(option, type=kind, default=default, help=f"{_RECIPE_HELP[name]} (default %(default)s)")
     parser.add_argument("--remat", action="store_true", help="less memory for more time")
     parser.add_argument("--save-every", type=int, default=200, help="steps between saved states (default %(default)s)")
-    parser.add_argument(
-        "--log-every", type=int, default=20, help="steps between lines of log.csv (default %(default)s)"
-    )
+    parser.add_argument("--log-every", type=int, default=20, help="steps between lines of log.csv ( %(default)s)")
+    parser.add_argument("--half", action="store_true", help="store the model in float16")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too")
     parser.add_argument("--workers", type=int, help="processes that tokenise (default: one a core)")
     parser.set_defaults(run=_pretrain)
@@ -114,6 +113,7 @@ def _pretrain(args: argparse.Namespace) -> int:
         save_every=args.save_every,
         log_every=args.log_every,
         tensorboard=args.tensorboard,
+        half=args.half,
         workers=args.workers,
     )
     print(f"The model is in {Path(args.out) / 'model'}, its curves in {Path(args.out) / 'curves.png'}.")

@@ -196,7 +196,7 @@ class Prefetched:
                 if self._stopped.is_set():
                     return
             raise StopIteration
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             self._hand_over(lambda error=error: _raise(error))
 
     def _hand_over(self, result: Callable[[], Any]) -> None:

@@ -115,17 +115,28 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path) -> None:
-        from tensorflow import summary
+    """TensorBoard's event files, written without the package `tensorboard`, which `tf.summary` asks for."""
 
-        self._summary = summary
-        self._writers = {split: summary.create_file_writer(str(folder / split)) for split in ("train", "valid")}
+    def __init__(self, folder: Path) -> None:
+        import tensorflow as tf
+
+        self._tf = tf
+        self._files = {}
+        for split in ("train", "valid"):
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            path = folder / split / f"events.out.tfevents.{time.time_ns()}"
+            self._files[split] = tf.io.TFRecordWriter(str(path))
+            self._record(split, file_version="brain.Event:2")
 
     def write(self, step: int, split: str, measured: Mapping[str, float]) -> None:
-        with self._writers[split].as_default(step):
-            for name, value in measured.items():
-                self._summary.scalar(name, float(value))
-        self._writers[split].flush()
+        summary = self._tf.compat.v1.Summary
+        values = [summary.Value(tag=name, simple_value=float(value)) for name, value in measured.items()]
+        self._record(split, step=step, summary=summary(value=values))
+
+    def _record(self, split: str, **content: Any) -> None:
+        event = self._tf.compat.v1.Event(wall_time=time.time(), **content)
+        self._files[split].write(event.SerializeToString())
+        self._files[split].flush()
 
 
 def _as_csv(rows: list[dict[str, Any]], header: bool = True) -> str:

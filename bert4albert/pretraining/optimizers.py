@@ -17,7 +17,8 @@ def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     Epsilon is 1e-6 for both kinds, as in Google's programs (arXiv:1810.04805; LAMB: arXiv:1904.00962).
     """
     optimizer = _CLASSES[recipe.optimizer](
-        warmup_linear_decay(recipe.learning_rate, recipe.steps, recipe.warmup),
+        # Keras asks a schedule once a batch, also where several make one update.
+        warmup_linear_decay(recipe.learning_rate, recipe.steps * recipe.accumulate, recipe.warmup),
         weight_decay=recipe.weight_decay,
         epsilon=1e-6,
         global_clipnorm=recipe.clip_norm,

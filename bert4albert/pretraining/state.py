@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,12 @@ def load_state(path: Path, model: keras.Model) -> None:
     """Put the numbers of a state file into a compiled model whose optimizer is built."""
     variables = _variables(model)
     with _open(path) as archive:
-        if set(archive.files) != {"progress", *variables}:
-            raise DataError(f"{path} is of another model or optimizer: continue with the same, or use another folder.")
-        for name, variable in variables.items():
-            variable.assign(archive[name])
+        arrays = {name: archive[name] for name in archive.files if name != "progress"}
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    if {name: array.shape for name, array in arrays.items()} != shapes:
+        raise DataError(f"{path} is of another model or optimizer: continue with the same, or use another folder.")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def _variables(model: keras.Model) -> dict[str, Any]:
     weights = [variable for variable in model.variables if id(variable) not in measured]
     named = {"model": weights, "optimizer": model.optimizer.variables}
     return {
-        f"{owner}/{place}/{variable.path}": variable
+        f"{owner}/{place}/{variable.name}": variable
         for owner, variables in named.items()
         for place, variable in enumerate(variables)
     }
@@ -63,5 +66,5 @@ def _variables(model: keras.Model) -> dict[str, Any]:
 def _open(path: Path) -> Any:
     try:
         return np.load(path)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged ({error}): delete it to begin anew.") from None

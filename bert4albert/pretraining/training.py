@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from bert4albert.build import build_model
+from bert4albert.checkpoint.files import replacing
+from bert4albert.checkpoint.safe_tensors import SafeTensors, write_safe_tensors
+from bert4albert.checkpoint.save import save_hf
 from bert4albert.errors import ConfigError, DataError
 from bert4albert.model import Trunk
 from bert4albert.pretraining.corpus import Paths
@@ -45,6 +49,7 @@ def pretrain(
     log_every: int = 20,
     valid_batches: int = 50,
     tensorboard: bool = False,
+    half: bool = False,
     workers: int | None = None,
 ) -> Trunk:
     """Pretrain a model on a corpus, or go on with a run that was interrupted.
@@ -62,6 +67,7 @@ def pretrain(
         log_every: steps between two lines of the log.
         valid_batches: batches of held-out documents to measure on.
         tensorboard: whether to write TensorBoard's files too (with TensorFlow's writer).
+        half: whether the model is stored in float16.
         workers: processes that tokenise, as for `tokenize_corpus`.
 
     Returns:
@@ -84,9 +90,9 @@ def pretrain(
         held_out = _held_out(shards, tokenizer, recipe, valid_batches)
     run = _Run(training, examples, held_out, recipe, folder)
     run.train(save_every, RunLog(folder, log_every, run.step, recipe.steps, tensorboard))
-    from bert4albert.pretraining.export import save_pretrained
-
-    save_pretrained(training.trunk, tokenizer, folder / "model")
+    save_hf(training.trunk, folder / "model", tokenizer)
+    if half:
+        store_in_half_precision(folder / "model")
     return training.trunk
 
 
@@ -98,27 +104,37 @@ def build_training(
     sharing: str | Sequence[int] | None = None,
 ) -> Pretraining:
     """Return a compiled model to pretrain, with initial weights that follow from the recipe's seed."""
-    with keras.RematScope("list_of_layers", layer_names=["encoder"]) if recipe.remat else nullcontext():
-        trunk = build_model(
-            config,
-            model=model,
-            sharing=sharing,
-            with_pool=True,
-            with_nsp=True,
-            with_mlm="linear",
-            masked_positions=True,
-            dtype=recipe.dtype,
-        )
-    for index, (_, weight) in enumerate(trunk.named_weights()):
-        if len(weight.shape) > 1:
-            seed = recipe.seed * 1_000_003 + index
-            weight.assign(
-                keras.initializers.TruncatedNormal(stddev=trunk.config.initializer_range, seed=seed)(weight.shape)
-            )
+    trunk = build_model(
+        config,
+        model=model,
+        sharing=sharing,
+        with_pool=True,
+        with_nsp=True,
+        with_mlm="linear",
+        masked_positions=True,
+        dtype=recipe.dtype,
+    )
+    if recipe.remat:
+        names = [block.name for block in trunk.encoder.blocks]
+        with keras.RematScope("list_of_layers", layer_names=names):
+            trunk = Trunk(trunk.config, dtype=recipe.dtype)
+    _start_from_seed(trunk, recipe.seed)
     training = Pretraining(trunk)
     training.compile(make_optimizer(recipe))
     training.optimizer.build(training.trainable_variables)
     return training
+
+
+def _start_from_seed(trunk: Trunk, seed: int) -> None:
+    """Draw the weights and start the dropout anew, from the seed alone and without touching any global state."""
+    for index, (_, weight) in enumerate(trunk.named_weights()):
+        if len(weight.shape) > 1:
+            initial = keras.initializers.TruncatedNormal(
+                stddev=trunk.config.initializer_range, seed=seed * 1_000_003 + index
+            )
+            weight.assign(initial(weight.shape))
+    for index, variable in enumerate(trunk.non_trainable_variables):
+        variable.assign(np.array([seed, index], variable.dtype))
 
 
 class _Run:
@@ -143,11 +159,7 @@ class _Run:
         batches = Prefetched(self.examples.batches(self.place))
         try:
             while self.step < self.recipe.steps:
-                for batch, self.place in itertools.islice(batches, self.recipe.accumulate):
-                    measured = self.training.train_on_batch(*_arguments(batch), return_dict=True)
-                    self._check_finite(measured["loss"])
-                    log.add(measured)
-                self.step += 1
+                self._take_step(batches, log)
                 at_end = self.step == self.recipe.steps
                 log.training(self.step, self._tokens_per_step, at_end)
                 if self.step % save_every == 0 or at_end:
@@ -157,12 +169,17 @@ class _Run:
             batches.close()
         log.close()
 
-    def _check_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise DataError(
-                f"The loss is {loss} in step {self.step + 1}. The last good state is in {self.path}; "
-                "begin anew in another folder with a lower learning rate or a longer warm-up."
-            )
+    def _take_step(self, batches: Iterator[tuple[Batch, Place]], log: RunLog) -> None:
+        for _ in range(self.recipe.accumulate):
+            batch, self.place = next(batches)
+            measured = self.training.train_on_batch(*_arguments(batch), return_dict=True)
+            if not math.isfinite(measured["loss"]):
+                raise DataError(
+                    f"The loss is {measured['loss']} in step {self.step + 1}. The last good state is in {self.path}; "
+                    "begin anew in another folder with a lower learning rate or a longer warm-up."
+                )
+            log.add(measured)
+        self.step += 1
 
     @property
     def _tokens_per_step(self) -> int:
@@ -189,6 +206,17 @@ class _Run:
 def evaluate(training: Pretraining, batches: Sequence[Batch]) -> dict[str, float]:
     """Return the loss and accuracies, averaged over some batches."""
     return average([training.test_on_batch(*_arguments(batch), return_dict=True) for batch in batches])
+
+
+def store_in_half_precision(folder: Path) -> None:
+    """Rewrite the `model.safetensors` of a folder in float16; its config tells transformers to compute in float32."""
+    stored = SafeTensors(folder / "model.safetensors")
+    tensors = {name: stored.read(name) for name in stored.tensors}
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
+    with replacing(folder / "config.json", stored.path) as (config, weights):
+        config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_safe_tensors(weights, shapes, "float16", tensors.__getitem__)
 
 
 def _examples(shards: Shards, tokenizer: Tokenizer, recipe: Recipe, seed: int | None = None) -> Examples:

@@ -20,8 +20,8 @@ SPECIAL_TOKENS = (WordPiece.pad, WordPiece.unk, WordPiece.cls, WordPiece.sep, Wo
 
 # Text is typed with these even where a corpus of edited prose lacks them.
 _PUNCTUATION = (
-    string.punctuation
-    + "，。、；：？！…—～·「」『』《》〈〉【】〔〕（）［］｛｝“”‘’￥％＂＇＆＊＋－／＝＠＃＜＞＿｜°℃×÷①②③④⑤★☆"
+    string.punctuation + "，。、；：？！…—～·「」『』《》〈〉【】〔〕（）［］｛｝"
+    "“”‘’￥％＂＇＆＊＋－／＝＠＃＜＞＿｜°℃×÷①②③④⑤★☆"
 )
 _WORD = re.compile("[A-Za-z0-9]{2,}")
 

@@ -162,7 +162,9 @@ class TestSafetensors:
     @pytest.mark.parametrize("change", ["dropped", "added"])
     def test_one_key_dropped_or_added_is_named(self, arrays, tmp_path, change):
         name = "bert.encoder.layer.1.attention.self.key.bias"
-        changed = {k: v for k, v in arrays.items() if k != name} if change == "dropped" else arrays | {"more": arrays[name]}
+        changed = (
+            {k: v for k, v in arrays.items() if k != name} if change == "dropped" else arrays | {"more": arrays[name]}
+        )
         save_file(changed, tmp_path / "model.safetensors")
         message = problem(build_model, VALUES, tmp_path / "model.safetensors")
         assert (f"missing {name}" if change == "dropped" else "unexpected more") in message

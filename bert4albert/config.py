@@ -63,7 +63,7 @@ _HARMLESS = frozenset(
     id2label label2id num_labels problem_type finetuning_task task_specific_params tokenizer_class
     _name_or_path name_or_path output_past output_attentions output_hidden_states return_dict
     gradient_checkpointing chunk_size_feed_forward language torchscript attn_implementation
-    _attn_implementation prefix use_bfloat16 id auto_map name trainable backend_dtype""".split()
+    _attn_implementation prefix use_bfloat16 id auto_map name trainable backend_dtype""".split()  # noqa: SIM905  (one word a key reads best)
 )
 
 # Above these a value is a mistake or an attack, not a model; they keep a bad file from asking for memory.
@@ -143,6 +143,8 @@ class ModelConfig:
         Returns:
             The validated config. Raises `ConfigError` where a value cannot be used.
         """
+        if not _is_shallow(dict(values)):
+            raise ConfigError(f"{source} is nested deeper than any model's config; pass the model's config.json.")
         merged = _canonical_keys(values, source)
         merged.update(_canonical_keys({k: v for k, v in overrides.items() if v is not None}, "the arguments"))
         _refuse_other_architectures(merged, source)
@@ -159,7 +161,9 @@ class ModelConfig:
         if isinstance(fields["hidden_size"], int):
             fields.setdefault("intermediate_size", 4 * fields["hidden_size"])
         fields["hidden_act"] = canonical_activation(
-            fields.get("hidden_act", "gelu_new" if merged.get("model_type") == "albert" else "gelu"), dialect, "hidden_act"
+            fields.get("hidden_act", "gelu_new" if merged.get("model_type") == "albert" else "gelu"),
+            dialect,
+            "hidden_act",
         )
         for head, default in (("with_pool", "tanh"), ("with_mlm", "softmax")):
             fields[head] = _head_activation(fields.get(head), default, dialect, head)
@@ -240,7 +244,9 @@ def read_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dic
         raise ConfigError(f"config must be a path or a dict, not {type(config).__name__}: {config!r:.80}.")
     path = Path(config)
     if os.path.isfile(path) and os.path.getsize(path) > _MOST_BYTES:
-        raise ConfigError(f"{path} is larger than {_MOST_BYTES:,} bytes, so it is no config; pass the model's config.json.")
+        raise ConfigError(
+            f"{path} is larger than {_MOST_BYTES:,} bytes, so it is no config; pass the model's config.json."
+        )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -386,6 +392,14 @@ def _require_choice(name: str, value: Any, choices: tuple[str, ...], source: str
     if value not in choices:
         hint = did_you_mean(str(value), choices)
         raise ConfigError(f"{name} must be one of {', '.join(choices)}; {source} gives {value!r:.80}.{hint}")
+
+
+def _is_shallow(value: Any, levels: int = 8) -> bool:
+    if not isinstance(value, (dict, list, tuple)):
+        return True
+    return levels > 0 and all(
+        _is_shallow(v, levels - 1) for v in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def _as_json(value: Any) -> Any:

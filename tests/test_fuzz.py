@@ -40,7 +40,7 @@ CONFIG = {
 }
 ABSURD = [
     None, True, -1, 0, 1, 3, 2.5, 10**4, 2**31, 2**63, 10**400, 1e308, "12", "", [], [[]], {}, {"a": 1},
-    "gelu", "x" * 500, [0] * 500, float("inf"), float("nan"), json.loads("[" * 300 + "]" * 300),
+    "gelu", "x" * 500, [0] * 500, float("inf"), float("nan"), json.loads("[" * 700 + "]" * 700),
 ]  # fmt: skip
 MOST_BYTES = 64 * 2**20
 MOST_SECONDS = 5.0
@@ -186,7 +186,9 @@ class Fuzzer:
     def reconfigure(self, files):
         values = dict(CONFIG)
         for _ in range(self.random.choice([1, 1, 3])):
-            key = self.random.choice([*CONFIG, "sharing", "inner_group_num", "hidden_act", "keep_tokens", "family"])
+            key = self.random.choice(
+                [*CONFIG, "sharing", "inner_group_num", "hidden_act", "keep_tokens", "family", "compound_tokens"]
+            )
             values[key] = self.random.choice(ABSURD)
         content = bytearray(json.dumps(values).encode())
         if self.random.random() < 0.2:

@@ -101,21 +101,19 @@ def viterbi(emissions: Any, transitions: Any, mask: Any) -> Any:
     Returns:
         int32 [batch, length], 0 on padding.
     """
-    emissions, mask, next_emissions, followed = _time_major(emissions, mask)
+    positions, emissions, mask, next_emissions, followed = _time_major(emissions, mask)
 
-    def forward(best: Any, step: Any) -> tuple[Any, Any]:
-        next_emission, goes_on = step
-        next_best = ops.max(best[:, :, None] + transitions, axis=1) + next_emission
-        return ops.where(goes_on, next_best, best), best
+    def forward(best: Any, t: Any) -> tuple[Any, Any]:
+        next_best = ops.max(best[:, :, None] + transitions, axis=1) + next_emissions[t]
+        return ops.where(followed[t], next_best, best), best
 
-    def backward(next_label: Any, step: Any) -> tuple[Any, Any]:
-        best, goes_on = step
+    def backward(next_label: Any, t: Any) -> tuple[Any, Any]:
         to_next = ops.take(ops.transpose(transitions), next_label, axis=0)
-        label = ops.cast(ops.argmax(best + ops.where(goes_on, to_next, 0), axis=1), "int32")
+        label = ops.cast(ops.argmax(best[t] + ops.where(followed[t], to_next, 0), axis=1), "int32")
         return label, label
 
-    _, best = ops.scan(forward, emissions[0], (next_emissions, followed))
-    _, labels = ops.scan(backward, ops.zeros_like(mask[0, :, 0], dtype="int32"), (best, followed), reverse=True)
+    _, best = ops.scan(forward, emissions[0], positions)
+    _, labels = ops.scan(backward, ops.zeros_like(mask[0, :, 0], dtype="int32"), positions, reverse=True)
     return ops.transpose(ops.where(mask[:, :, 0], labels, 0))
 
 
@@ -145,21 +143,19 @@ def _expected_counts(emissions: Any, transitions: Any, mask: Any) -> tuple[Any, 
     """Return log Z [batch] and how often each label [batch, length, labels] and transition [batch, labels, labels]
     is expected.
     """
-    emissions, mask, next_emissions, followed = _time_major(emissions, mask)
+    positions, emissions, mask, next_emissions, followed = _time_major(emissions, mask)
 
-    def forward(before: Any, step: Any) -> tuple[Any, Any]:
-        next_emission, goes_on = step
-        next_before = ops.logsumexp(before[:, :, None] + transitions, axis=1) + next_emission
-        return ops.where(goes_on, next_before, before), before
+    def forward(before: Any, t: Any) -> tuple[Any, Any]:
+        next_before = ops.logsumexp(before[:, :, None] + transitions, axis=1) + next_emissions[t]
+        return ops.where(followed[t], next_before, before), before
 
-    def backward(next_after: Any, step: Any) -> tuple[Any, Any]:
-        next_emission, goes_on = step
-        after = ops.logsumexp(transitions + (next_emission + next_after)[:, None, :], axis=2)
-        return ops.where(goes_on, after, next_after), next_after
+    def backward(next_after: Any, t: Any) -> tuple[Any, Any]:
+        after = ops.logsumexp(transitions + (next_emissions[t] + next_after)[:, None, :], axis=2)
+        return ops.where(followed[t], after, next_after), next_after
 
     # `before` holds the sums over all beginnings, each up to and with its position; `after` those over all ends.
-    last, before = ops.scan(forward, emissions[0], (next_emissions, followed))
-    first, next_after = ops.scan(backward, ops.zeros_like(last), (next_emissions, followed), reverse=True)
+    last, before = ops.scan(forward, emissions[0], positions)
+    first, next_after = ops.scan(backward, ops.zeros_like(last), positions, reverse=True)
     after = ops.concatenate([first[None], next_after[:-1]], axis=0)
     log_z = ops.logsumexp(last, axis=1)
     labels = ops.exp(before + after - log_z[:, None])
@@ -168,8 +164,12 @@ def _expected_counts(emissions: Any, transitions: Any, mask: Any) -> tuple[Any, 
     return log_z, ops.transpose(ops.where(mask, labels, 0), (1, 0, 2)), ops.sum(pairs, axis=0)
 
 
-def _time_major(emissions: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
-    """Return what a scan over positions takes, [length, batch, ...]: emissions and mask, and both one position on."""
+def _time_major(emissions: Any, mask: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Return positions [length], then emissions and mask as [length, batch, ...], then both one position on.
+
+    The scans go over positions alone: with several tensors of unknown length, Keras' scan fails on TensorFlow.
+    """
     emissions, mask = ops.transpose(emissions, (1, 0, 2)), ops.transpose(ops.cast(mask, "bool"))[:, :, None]
     followed = ops.concatenate([mask[1:], ops.zeros_like(mask[:1])], axis=0)
-    return emissions, mask, ops.roll(emissions, -1, axis=0), followed
+    positions = ops.arange(ops.shape(emissions)[0], dtype="int32")
+    return positions, emissions, mask, ops.roll(emissions, -1, axis=0), followed

@@ -102,9 +102,8 @@ class GlobalPointer(keras.layers.Layer):
         return ops.matmul(pairs[0], ops.swapaxes(pairs[1], -1, -2)) * self.head_size**-0.5
 
     def _dense(self, units: int, name: str) -> keras.layers.Dense:
-        # A clone: one initializer used twice would draw the same numbers twice.
-        kernel_initializer = self.kernel_initializer.clone()
-        return keras.layers.Dense(units, kernel_initializer=kernel_initializer, dtype=self.dtype_policy, name=name)
+        initializer = self.kernel_initializer
+        return keras.layers.Dense(units, kernel_initializer=initializer, dtype=self.dtype_policy, name=name)
 
 
 @register

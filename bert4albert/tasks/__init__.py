@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bert4albert.tasks.base import Task, load_task
     from bert4albert.tasks.classification import TextClassifier, pooled_output
+    from bert4albert.tasks.relations import RelationExtractor
+    from bert4albert.tasks.tagging import Tagger
 
 _HOME = {
     "Task": "base",
     "load_task": "base",
     "TextClassifier": "classification",
     "pooled_output": "classification",
+    "RelationExtractor": "relations",
+    "Tagger": "tagging",
 }
 
-__all__ = ["Task", "TextClassifier", "load_task", "pooled_output"]
+__all__ = ["RelationExtractor", "Tagger", "Task", "TextClassifier", "load_task", "pooled_output"]
 
 
 def __getattr__(name: str) -> Any:

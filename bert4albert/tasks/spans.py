@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from bert4albert.config import did_you_mean
+from bert4albert.errors import ConfigError
 from bert4albert.text import Tokenizer
 
 _SENTENCE_ENDS = "。！？；!?;\n"
@@ -77,6 +79,21 @@ class TokenizedTexts:
             return None
         return first + 1, last + 1
 
+    def find(self, row: int, part: str) -> tuple[int, int] | None:
+        """Return the first and last token of the first place where a row has this part of its text.
+
+        A place that begins and ends with a token comes before others. None if the row does not have it.
+        """
+        text, found = self.texts[self.text_of_row[row]], None
+        start = text.find(part)
+        while part and start >= 0:
+            tokens = self.tokens(row, start, start + len(part))
+            if tokens is not None and self.characters(row, *tokens) == (start, start + len(part)):
+                return tokens
+            found = found or tokens
+            start = text.find(part, start + 1)
+        return found
+
     def characters(self, row: int, first: int, last: int) -> tuple[int, int]:
         """Return which characters [start, end) of its text the tokens from `first` to `last` are made of."""
         return int(self._offsets[row][first, 0]), int(self._offsets[row][last, 1])
@@ -141,6 +158,12 @@ def precision_recall_f1(expected: Iterable[set[Any]], found: Iterable[set[Any]])
         "recall": right / wanted if wanted else 0.0,
         "f1": 2 * right / (wanted + given) if wanted + given else 0.0,
     }
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise `ConfigError` if a value is none of the choices."""
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}.{did_you_mean(value, choices)}")
 
 
 def _tag(prefix: str, label: str) -> str:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.config import did_you_mean
 from bert4albert.errors import ConfigError, DataError
 from bert4albert.layers.crf import CRF
 from bert4albert.layers.pointers import EfficientGlobalPointer, GlobalPointer, span_loss
 from bert4albert.model import Trunk
 from bert4albert.tasks.base import Task
 from bert4albert.tasks.files import read_lines
-from bert4albert.tasks.spans import TokenizedTexts, precision_recall_f1, spans_of_tags, tag_set, tags_of_spans
+from bert4albert.tasks.spans import (
+    TokenizedTexts,
+    check_choice,
+    precision_recall_f1,
+    spans_of_tags,
+    tag_set,
+    tags_of_spans,
+)
 from bert4albert.text import Tokenizer, make_dataset
 
 SCHEMES = ("BIO", "BIOES")
@@ -69,8 +76,8 @@ class Tagger(Task):
         maxlen: int = 128,
     ) -> None:
         super().__init__(backbone, tokenizer, maxlen=maxlen)
-        _check_choice("method", method, METHODS)
-        _check_choice("scheme", scheme, SCHEMES)
+        check_choice("method", method, METHODS)
+        check_choice("scheme", scheme, SCHEMES)
         self.labels = None if labels is None else list(labels)
         self.method = method
         self.scheme = scheme
@@ -127,8 +134,10 @@ class Tagger(Task):
         trunk, dtype = self.backbone, self.backbone.encoder.variable_dtype
         hidden = keras.layers.Dropout(self.dropout, dtype=dtype, name="head_dropout")(trunk.hidden_states[-1])
         if self.method in _POINTERS:
+            # Of the layers' own spread: products of two small numbers would hardly learn. Seeded as all of the head.
+            spread = keras.initializers.LecunNormal(seed=self.initializer().seed)
             pointer = _POINTERS[self.method](
-                len(self.labels), self.head_size, kernel_initializer=self.initializer(), dtype=dtype, name="pointer"
+                len(self.labels), self.head_size, kernel_initializer=spread, dtype=dtype, name="pointer"
             )
             return keras.Model(trunk.inputs, pointer(hidden, trunk.inputs[0]))
         dense = keras.layers.Dense(len(self._tags()), kernel_initializer=self.initializer(), dtype=dtype, name="logits")
@@ -194,7 +203,7 @@ class Tagger(Task):
         words = []
         for text, entities in zip(texts, self.predict(texts, batch_size), strict=True):
             cuts = sorted({0, len(text), *(cut for entity in entities for cut in entity[:2])})
-            pieces = (text[start:end].strip() for start, end in zip(cuts, cuts[1:], strict=False))
+            pieces = (text[start:end].strip() for start, end in pairwise(cuts))
             words.append([piece for piece in pieces if piece])
         return words
 
@@ -212,19 +221,18 @@ class Tagger(Task):
 
     def _spans_of_batch(self, inputs: Any, batch_size: int) -> list[list[tuple[int, int, str]]]:
         """Return the spans (first token, last token, label) of each row."""
-        lengths = [len(row) for row in inputs[0]]
+        model, lengths = self.model, [len(row) for row in inputs[0]]
         if self.method not in _POINTERS:
-            if self.method == "crf":
-                best = self.run(self._decoder(), inputs, batch_size)
-            else:
-                best = self.run(self.model, inputs, batch_size).argmax(axis=-1)
+            best = self.run(self._tagging_model if self.method == "crf" else model, inputs, batch_size)
+            if self.method == "softmax":
+                best = best.argmax(axis=-1)
             tags = self._tags()
             return [
                 [(first + 1, last + 1, label) for first, last, label in spans_of_tags([tags[i] for i in row[1:end]])]
                 for row, end in zip(best, (length - 1 for length in lengths), strict=True)
             ]
         spans: list[list[tuple[int, int, str]]] = [[] for _ in lengths]
-        for row, label, first, last in np.argwhere(self.run(self.model, inputs, batch_size) > 0):
+        for row, label, first, last in np.argwhere(self.run(model, inputs, batch_size) > 0):
             if first > 0 and last < lengths[row] - 1:
                 spans[row].append((first, last, (self.labels or [])[label]))
         return spans
@@ -241,7 +249,9 @@ def read_tagged(path: str | os.PathLike[str]) -> list[tuple[str, list[tuple[int,
     Returns:
         `(text, [(start, end, label), ...])` for each sentence. Raises `DataError`.
     """
-    examples, units, tags = [], [], []
+    examples: list[tuple[str, list[tuple[int, int, str]]]] = []
+    units: list[str] = []
+    tags: list[str] = []
     for number, line in enumerate([*read_lines(path), ""], 1):
         if not line.strip():
             if units:
@@ -295,11 +305,6 @@ def _split(example: Any) -> tuple[str, Sequence[Any]]:
     if len(parts) != 2 or not isinstance(parts[0], str) or not all(len(span) >= 3 for span in parts[1]):
         raise DataError(f"An example must be (text, [(start, end, label), ...]), not {example!r:.80}.")
     return parts[0], [span[:3] for span in parts[1]]
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}.{did_you_mean(value, choices)}")
 
 
 def _tag_loss(targets: Any, logits: Any) -> Any:

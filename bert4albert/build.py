@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
+
+import keras
 
 from bert4albert.checkpoint.resolve import open_source, resolve
 from bert4albert.config import did_you_mean, known_keys
@@ -31,6 +34,7 @@ def build_model(
     sharing: str | Sequence[int] | None = None,
     strict: bool = True,
     fresh_heads: bool = False,
+    remat: bool = False,
     dtype: Any = None,
     name: str | None = None,
     **overrides: Any,
@@ -60,6 +64,8 @@ def build_model(
         sharing: 'shared', 'unshared', or the block used at each depth, as a list.
         strict: raise for anything missing, unexpected or mis-shaped; False leaves it in `load_report`.
         fresh_heads: let heads that the checkpoint lacks start at random.
+        remat: keep no activations inside the blocks for the backward pass, but compute them again: less memory,
+            more time in training.
         dtype: a dtype policy such as 'mixed_bfloat16'; None for Keras' global one.
         name: the model's name.
         overrides: config keys to replace, such as `num_hidden_layers=4` or `hidden_act='gelu_erf'`.
@@ -91,7 +97,9 @@ def build_model(
     )
     if plan is not None and strict:
         plan.check()
-    trunk = Trunk(model_config, dtype=dtype, name=name)
+    blocks = [f"block_{b}" for b in range(model_config.num_blocks)]
+    with keras.RematScope("list_of_layers", layer_names=blocks) if remat else nullcontext():
+        trunk = Trunk(model_config, dtype=dtype, name=name)
     if plan is not None:
         trunk.load_report = plan.fill(dict(trunk.named_weights()))
     return trunk

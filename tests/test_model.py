@@ -252,3 +252,15 @@ def test_an_exported_model_computes_the_same(tiny_config, batch, tmp_path):
     loaded = tf.saved_model.load(tmp_path / "exported")
     exported = loaded.serve([tf.constant(batch.token_ids), tf.constant(batch.segment_ids)])
     assert np.abs(to_numpy(exported) - outputs_of(trunk, batch)[0]).max() < 1e-6
+
+
+@pytest.mark.parametrize("model", ["albert", "albert_unshared"])
+def test_rematerialised_blocks_train_to_the_same_weights(tiny_config, batch, model):
+    start, trained = build(tiny_config, model).get_weights(), []
+    for remat in (False, True):
+        trunk = build_model(tiny_config, model=model, remat=remat)
+        trunk.set_weights(start)
+        trunk.compile("sgd", "mse")
+        trunk.train_on_batch([batch.token_ids, batch.segment_ids], np.ones((3, 13, 48)))
+        trained.append(trunk.get_weights())
+    assert max(np.abs(a - b).max() for a, b in zip(*trained, strict=True)) < 1e-6

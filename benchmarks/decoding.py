@@ -99,15 +99,15 @@ def main():
         for _ in range(arguments.runs):
             for name, way in ways.items():
                 times[name].append(way(sources, beams))
-        ratios = [slow / fast for slow, fast in zip(times["without cache"], times["cached"], strict=True)]
         for name, runs in times.items():
-            tokens = sorted(len(sources) * NEW_TOKENS / run for run in runs)
-            print(
-                f"  beams {beams}, {name:22}{statistics.median(tokens):8.1f} tokens/s ({tokens[0]:.1f} to {tokens[-1]:.1f})"
-            )
-        print(
-            f"  beams {beams}, the cache makes it {statistics.median(ratios):.1f} times faster ({min(ratios):.1f} to {max(ratios):.1f})"
-        )
+            speeds = [len(sources) * NEW_TOKENS / run for run in runs]
+            print(f"  beams {beams}, {name:22} {spread(speeds)} tokens/s")
+        ratios = [slow / fast for slow, fast in zip(times["without cache"], times["cached"], strict=True)]
+        print(f"  beams {beams}, {'cached : without':22} {spread(ratios)}")
+
+
+def spread(values):
+    return f"{statistics.median(values):8.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 if __name__ == "__main__":

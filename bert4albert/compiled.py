@@ -30,7 +30,13 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable
 
         # On a CPU XLA gains next to nothing here and compiles for seconds; Keras' own default is the same.
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
-        return tf.function(function, jit_compile=has_gpu, reduce_retracing=not has_gpu)
+        # A function object of its own, since TensorFlow warns of retracing where several models share one.
+        return tf.function(
+            lambda *arguments: function(*arguments),
+            jit_compile=has_gpu,
+            reduce_retracing=not has_gpu,
+            autograph=False,
+        )
     if backend == "jax":
         import jax
 

@@ -89,8 +89,7 @@ def generate(
     by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     for start in range(0, len(rows), batch_size):
         indexes = by_length[start : start + batch_size]
-        for search in _search(trunk, rows, indexes, options):
-            pass
+        *_, search = _search(trunk, rows, indexes, options)
         for index, answer in zip(indexes, search.answers, strict=True):
             answers[index] = answer
     return answers
@@ -151,10 +150,10 @@ class _Options:
         ):
             if getattr(self, name) is not None:
                 _require_whole(name, getattr(self, name), low, high)
-        for name, high in (("top_p", 1.0), ("temperature", np.inf), ("repetition_penalty", np.inf)):
+        for name, most in (("top_p", 1.0), ("temperature", np.inf), ("repetition_penalty", np.inf)):
             value = getattr(self, name)
-            if value is not None and not 0 < value <= high:
-                bound = "above 0" if high == np.inf else f"above 0 and at most {high:g}"
+            if value is not None and not 0 < value <= most:
+                bound = "above 0" if most == np.inf else f"above 0 and at most {most:g}"
                 raise ConfigError(f"{name} must be {bound}, not {value!r}.")
         if self.draws and self.num_beams > 1:
             raise ConfigError(
@@ -234,19 +233,20 @@ class _Search:
     def _drawn(self, log_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return parents, tokens and scores of one continuation drawn for each source."""
         tokens = np.zeros((len(log_probs), 1), int)
-        for row in np.flatnonzero(np.isfinite(self.scores[:, 0])):
+        for row in np.flatnonzero(np.isfinite(self.scores[:, 0] + log_probs[:, 0].max(axis=-1))):
             tokens[row] = _draw(log_probs[row, 0], self._options, self._generators[row])
         scores = self.scores + np.take_along_axis(log_probs[:, 0], tokens, axis=1)
         return np.zeros_like(tokens), tokens, scores
 
     def _processed(self, log_probs: np.ndarray) -> np.ndarray:
         """Return the log probabilities after the length limit, the control of repetition, and the user's function."""
-        options, live = self._options, np.isfinite(self.scores)
-        rows, new_tokens = log_probs[live], self.tokens[live]
-        too_short = options.end_id is not None and new_tokens.shape[1] + 1 < options.min_new_tokens
+        options = self._options
+        too_short = options.end_id is not None and self.tokens.shape[2] + 1 < options.min_new_tokens
         controlled = options.repetition_penalty != 1 or options.no_repeat_ngram_size or options.logits_processor
         if not (too_short or controlled):
             return log_probs
+        live = np.isfinite(self.scores)
+        rows, new_tokens = log_probs[live], self.tokens[live]
         if too_short:
             rows[:, options.end_id] = -np.inf
         penalised = np.take_along_axis(rows, new_tokens, axis=1) * np.float32(options.repetition_penalty)

@@ -115,17 +115,19 @@ class Trunk(keras.Model):
         """A new initializer for layers on top: truncated normal with the config's `initializer_range`."""
         return initializer(self.config)
 
-    def word_logits(self, hidden_states: Any) -> Any:
-        """Return the masked-LM head's logits, before its activation.
+    def word_logits(self, hidden_states: Any, positions: Any = None) -> Any:
+        """Return the masked-LM head's logits, before its activation, of symbolic or actual hidden states.
 
         Arguments:
             hidden_states: [batch, length, hidden_size].
+            positions: int [batch, count]: compute only these positions; None for all.
 
         Returns:
-            [batch, length, vocab_size]. The model must have the masked-LM head.
+            [batch, length or count, vocab_size]. The model must have the masked-LM head.
         """
-        logits = self.embeddings(self._layers_by_key["masked_lm_transform"](hidden_states), reverse=True)
-        return logits + keras.ops.cast(self._layers_by_key["masked_lm"].bias, logits.dtype)
+        transform, head = self._layers_by_key["masked_lm_transform"], self._layers_by_key["masked_lm"]
+        vectors = transform(hidden_states) if positions is None else transform(hidden_states, positions)
+        return head(self.embeddings(vectors, reverse=True), activate=False)
 
     def named_weights(self) -> Iterator[tuple[str, Any]]:
         """Yield (canonical name, variable) for every weight; `weights.weight_shapes` lists the same names."""

@@ -106,7 +106,15 @@ class MaskedLMTransform(ConfiguredLayer):
 
 @register
 class MaskedLMHead(ConfiguredLayer):
-    """Add the bias of each word to its logit and apply the head's activation: [..., vocab_size] to the same."""
+    """Add the bias of each word to its logit and apply the head's activation: [..., vocab_size] to the same.
+
+    Call arguments:
+        logits: [..., vocab_size].
+        activate: False to leave the activation out, where logits are wanted whatever the model gives.
+
+    Returns:
+        [..., vocab_size].
+    """
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -121,9 +129,10 @@ class MaskedLMHead(ConfiguredLayer):
         """Yield the bias."""
         yield f"{prefix}/bias", self.bias
 
-    def call(self, logits: Any) -> Any:
+    def call(self, logits: Any, activate: bool = True) -> Any:
         """Return the head's output for every word."""
-        return self.activation(logits + ops.cast(self.bias, self.compute_dtype))
+        logits = logits + ops.cast(self.bias, self.compute_dtype)
+        return self.activation(logits) if activate else logits
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the input's shape."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bert4albert.tasks.base import Task, load_task
     from bert4albert.tasks.classification import TextClassifier, pooled_output
     from bert4albert.tasks.relations import RelationExtractor
+    from bert4albert.tasks.seq2seq import ReadingComprehension, Seq2Seq
     from bert4albert.tasks.tagging import Tagger
 
 _HOME = {
@@ -18,10 +19,21 @@ _HOME = {
     "TextClassifier": "classification",
     "pooled_output": "classification",
     "RelationExtractor": "relations",
+    "ReadingComprehension": "seq2seq",
+    "Seq2Seq": "seq2seq",
     "Tagger": "tagging",
 }
 
-__all__ = ["RelationExtractor", "Tagger", "Task", "TextClassifier", "load_task", "pooled_output"]
+__all__ = [
+    "ReadingComprehension",
+    "RelationExtractor",
+    "Seq2Seq",
+    "Tagger",
+    "Task",
+    "TextClassifier",
+    "load_task",
+    "pooled_output",
+]
 
 
 def __getattr__(name: str) -> Any:

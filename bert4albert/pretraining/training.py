@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from bert4albert.build import build_model
 from bert4albert.checkpoint.files import replacing
@@ -22,6 +21,7 @@ from bert4albert.errors import ConfigError, DataError
 from bert4albert.model import Trunk
 from bert4albert.pretraining.corpus import Paths
 from bert4albert.pretraining.examples import Batch, Examples, Place, Prefetched
+from bert4albert.pretraining.initial import start_from_seed
 from bert4albert.pretraining.logs import RunLog, average
 from bert4albert.pretraining.objective import Pretraining
 from bert4albert.pretraining.optimizers import make_optimizer
@@ -118,23 +118,11 @@ def build_training(
         names = [block.name for block in trunk.encoder.blocks]
         with keras.RematScope("list_of_layers", layer_names=names):
             trunk = Trunk(trunk.config, dtype=recipe.dtype)
-    _start_from_seed(trunk, recipe.seed)
+    start_from_seed(trunk, recipe.seed)
     training = Pretraining(trunk)
     training.compile(make_optimizer(recipe))
     training.optimizer.build(training.trainable_variables)
     return training
-
-
-def _start_from_seed(trunk: Trunk, seed: int) -> None:
-    """Draw the weights and start the dropout anew, from the seed alone and without touching any global state."""
-    for index, (_, weight) in enumerate(trunk.named_weights()):
-        if len(weight.shape) > 1:
-            initial = keras.initializers.TruncatedNormal(
-                stddev=trunk.config.initializer_range, seed=seed * 1_000_003 + index
-            )
-            weight.assign(initial(weight.shape))
-    for index, variable in enumerate(trunk.non_trainable_variables):
-        variable.assign(np.array([seed, index], variable.dtype))
 
 
 class _Run:

@@ -1,4 +1,4 @@
-"""The command `bert4albert`: look at a checkpoint, convert it."""
+"""The command `bert4albert`: look at a checkpoint, convert it, pretrain a model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bert4albert.errors import Bert4AlbertError, CheckpointError
+from bert4albert.pretraining.command import add_parser as add_pretraining_commands
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,11 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            options.run(options)
+            return options.run(options) or 0
         except Bert4AlbertError as error:
             print(f"bert4albert: {error}", file=sys.stderr)
             return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--unshare", action="store_true", help="give every depth a block of its own")
     convert.add_argument("--config", metavar="FILE", help="the model's config, where it is not beside the checkpoint")
     convert.set_defaults(run=_convert)
+    add_pretraining_commands(commands)
     return parser
 
 

@@ -24,6 +24,7 @@ def tokenizer():
 
 @pytest.fixture
 def backbone(tiny_config):
+    keras.utils.set_random_seed(0)
     config = {**tiny_config, "num_hidden_layers": 2, "initializer_range": 0.05}
     return build_model(config, application="unilm", dropout_rate=0.0)
 
@@ -88,8 +89,9 @@ def test_the_logits_of_the_model_are_those_of_the_decoder(writer):
 
 def test_a_writer_learns_saves_and_loads(writer, tmp_path):
     examples = pairs()
-    history = writer.fit(examples, examples[:5], epochs=40, batch_size=4, learning_rate=3e-3, verbose=0)
-    assert max(history["rouge_l"]) > history["rouge_l"][0]
+    history = writer.fit(examples, examples[:3], epochs=2, batch_size=4, verbose=0)
+    assert set(history) == {"loss", "rouge_l", "exact"}
+    writer.fit(examples, epochs=70, batch_size=4, learning_rate=3e-3, verbose=0)
     texts = [text for text, _ in examples]
     answers = writer.predict(texts, num_beams=2)
     assert writer.score(examples, answers)["exact"] >= 0.9

@@ -50,6 +50,18 @@ def test_sentiment_trains_every_model_on_real_reviews(shared, tmp_path, small_mo
     assert len(re.findall(r"epoch +\d+ +loss", printed)) == 6
 
 
+def test_iflytek_trains_on_part_of_the_real_texts_and_saves_the_classifier(shared, tmp_path, small_model):
+    folder = shared / "data" / "iflytek"
+    with gzip.open(folder / "dev.json.gz", "rt", encoding="utf-8") as file:
+        lines = [next(file) for _ in range(20)]
+    dev = tmp_path / "dev.json"
+    dev.write_text("".join(lines), encoding="utf-8")
+    options = ["--epochs", 2, "--maxlen", 32, "--limit", 64, "--save", tmp_path / "saved"]
+    printed = run_example("iflytek", folder / "train.json.gz", dev, *small_model, *options)
+    assert re.search(r"^albert_unshared +[01]\.\d{4} +[01]\.\d{4} +[\d.]+$", printed, re.MULTILINE), printed
+    assert (tmp_path / "saved" / "albert_unshared" / "task.json").is_file()
+
+
 def test_a_file_without_labels_is_named_with_its_line(tmp_path, small_model):
     path = tmp_path / "train.tsv"
     path.write_text("好\t1\n没有标签\n", encoding="utf-8")

@@ -83,9 +83,7 @@ def main() -> None:
     texts = {split: read(args.data, split) for split in ("train", "valid")}
     if args.only in (None, "words"):
         guessed, commonest = guessed_words(args.checkpoint, tokenizer, texts["valid"][0])
-        print(
-            f"hidden tokens guessed {guessed:.1%}, always the commonest {commonest:.1%}: {guessed / commonest:.2f} times"
-        )
+        print(f"hidden tokens guessed {guessed:.1%}, always the commonest {commonest:.1%}: {guessed / commonest:.2f}x")
     count, epochs, seeds = (None, 1, 1) if args.full else (2000, 3, args.seeds)
     splits = {
         split: (tokenizer.encode_many(rows[:limit], maxlen=args.maxlen), labels[:limit])

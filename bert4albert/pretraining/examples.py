@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,8 +119,8 @@ class Examples:
             taken = (in_first | in_second) & (shard == index)
             token_ids[taken] = self._tokens[index][source[taken]]
         segment_ids = ((place > first_end) & (place <= second_end)).astype(np.int32)
-        token_ids, *masked = self.masking(token_ids, random)
-        return Batch(token_ids, segment_ids, *masked, sentence_order=swapped[:, 0].astype(np.int32))
+        seen, *masked = self.masking(token_ids, random)
+        return Batch(seen, segment_ids, *masked, swapped[:, 0].astype(np.int32))
 
     def _random(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *purpose])
@@ -173,7 +173,7 @@ class Prefetched:
     """
 
     def __init__(self, items: Iterator[Any], ahead: int = 8) -> None:
-        self._ready: queue.Queue[Callable[[], Any]] = queue.Queue(ahead)
+        self._ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(ahead)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(items,), daemon=True)
         self._thread.start()
@@ -182,7 +182,10 @@ class Prefetched:
         return self
 
     def __next__(self) -> Any:
-        return self._ready.get()()
+        item, error = self._ready.get()
+        if error is not None:
+            raise error
+        return item
 
     def close(self) -> None:
         """Stop working ahead."""
@@ -192,20 +195,16 @@ class Prefetched:
     def _work(self, items: Iterator[Any]) -> None:
         try:
             for item in items:
-                self._hand_over(lambda item=item: item)
+                self._hand_over(item, None)
                 if self._stopped.is_set():
                     return
             raise StopIteration
         except BaseException as error:
-            self._hand_over(lambda error=error: _raise(error))
+            self._hand_over(None, error)
 
-    def _hand_over(self, result: Callable[[], Any]) -> None:
+    def _hand_over(self, item: Any, error: BaseException | None) -> None:
         while not self._stopped.is_set():
             try:
-                return self._ready.put(result, timeout=0.1)
+                return self._ready.put((item, error), timeout=0.1)
             except queue.Full:
                 continue
-
-
-def _raise(error: BaseException) -> None:
-    raise error

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def _write_shard(shard: int, block: list[Document], tokenizer: Tokenizer, folder
         "documents": np.searchsorted(documents, np.unique(documents), side="right").astype(np.int64),
     }
     for part, array in arrays.items():
-        write_atomically(_part_path(folder, shard, part), lambda file, array=array: np.save(file, array))
+        write_atomically(_part_path(folder, shard, part), partial(np.save, arr=array))
     return {part: len(array) for part, array in arrays.items()}
 
 

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from bert4albert.build import build_model
 from bert4albert.checkpoint.files import replacing
 from bert4albert.checkpoint.safe_tensors import SafeTensors, write_safe_tensors
 from bert4albert.checkpoint.save import save_hf
+from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError, DataError
 from bert4albert.model import Trunk
 from bert4albert.pretraining.corpus import Paths
 from bert4albert.pretraining.examples import Batch, Examples, Place, Prefetched
-from bert4albert.pretraining.initial import start_from_seed
 from bert4albert.pretraining.logs import RunLog, average
 from bert4albert.pretraining.objective import Pretraining
 from bert4albert.pretraining.optimizers import make_optimizer
@@ -115,14 +116,36 @@ def build_training(
         dtype=recipe.dtype,
     )
     if recipe.remat:
+        _refuse_dropout_with_remat_on_jax(trunk.config)
         names = [block.name for block in trunk.encoder.blocks]
         with keras.RematScope("list_of_layers", layer_names=names):
             trunk = Trunk(trunk.config, dtype=recipe.dtype)
-    start_from_seed(trunk, recipe.seed)
+    _start_from_seed(trunk, recipe.seed)
     training = Pretraining(trunk)
     training.compile(make_optimizer(recipe))
     training.optimizer.build(training.trainable_variables)
     return training
+
+
+def _start_from_seed(trunk: Trunk, seed: int) -> None:
+    """Draw the weights and start the dropout anew, from the seed alone and without touching any global state."""
+    for index, (_, weight) in enumerate(trunk.named_weights()):
+        if len(weight.shape) > 1:
+            initial = keras.initializers.TruncatedNormal(
+                stddev=trunk.config.initializer_range, seed=seed * 1_000_003 + index
+            )
+            weight.assign(initial(weight.shape))
+    for index, variable in enumerate(trunk.non_trainable_variables):
+        variable.assign(np.array([seed, index], variable.dtype))
+
+
+def _refuse_dropout_with_remat_on_jax(config: ModelConfig) -> None:
+    rates = (config.hidden_dropout_prob, config.attention_probs_dropout_prob)
+    if keras.backend.backend() == "jax" and any(rates):
+        raise ConfigError(
+            "Keras cannot repeat dropout's random numbers under remat on JAX: set hidden_dropout_prob and "
+            "attention_probs_dropout_prob to 0 in the config, as ALBERT v2 does, or leave remat out."
+        )
 
 
 class _Run:
@@ -202,7 +225,7 @@ def store_in_half_precision(folder: Path) -> None:
     tensors = {name: stored.read(name) for name in stored.tensors}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     values = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
-    with replacing(folder / "config.json", stored.path) as (config, weights):
+    with replacing(folder / "config.json", folder / "model.safetensors") as (config, weights):
         config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         write_safe_tensors(weights, shapes, "float16", tensors.__getitem__)
 

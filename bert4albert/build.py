@@ -13,6 +13,7 @@ import keras
 from bert4albert.checkpoint.resolve import open_source, resolve
 from bert4albert.config import did_you_mean, known_keys
 from bert4albert.errors import ConfigError
+from bert4albert.layers.base import weights_follow
 from bert4albert.model import Trunk
 
 
@@ -98,7 +99,10 @@ def build_model(
     if plan is not None and strict:
         plan.check()
     blocks = [f"block_{b}" for b in range(model_config.num_blocks)]
-    with keras.RematScope("list_of_layers", layer_names=blocks) if remat else nullcontext():
+    with (
+        keras.RematScope("list_of_layers", layer_names=blocks) if remat else nullcontext(),
+        weights_follow() if plan is not None and plan.fills_everything else nullcontext(),
+    ):
         trunk = Trunk(model_config, dtype=dtype, name=name)
     if plan is not None:
         trunk.load_report = plan.fill(dict(trunk.named_weights()))

@@ -57,6 +57,11 @@ class LoadPlan:
             f"{self._remedy()}"
         )
 
+    @property
+    def fills_everything(self) -> bool:
+        """Whether no weight of the model is left to start at random."""
+        return self.sources.keys() == weight_shapes(self.config).keys()
+
     def read(self, weight: str) -> np.ndarray:
         """Return the value of one weight, as float32 or float64. Raises `CheckpointError` if it cannot be read."""
         stored = self.sources[weight]
@@ -91,6 +96,7 @@ class LoadPlan:
             for weight in weights:
                 variables[weight].assign(array)
                 self.report.filled[weight] = name
+            del array  # before the next one is read: never two at a time
         return self.report
 
     def _remedy(self) -> str:

@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--checkpoint", default=str(PRETRAINED))
     parser.add_argument("--only", choices=["words", "pretrained", "random"])
+    parser.add_argument("--models", nargs="+", default=["albert", "albert_unshared"])
     parser.add_argument("--full", action="store_true", help="one epoch of all training texts instead")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--maxlen", type=int, default=128)
@@ -91,7 +92,7 @@ def main() -> None:
     }
     print(f"{len(splits['train'][1])} training texts, epochs {epochs}, seeds {seeds}, at most {args.maxlen} tokens")
     kinds = {"random": [False], "pretrained": [True], "words": []}.get(args.only, [False, True])
-    for model, pretrained in itertools.product(("albert", "albert_unshared"), kinds):
+    for model, pretrained in itertools.product(args.models, kinds):
         started = time.perf_counter()
         found = [accuracy(args, splits, model, pretrained, epochs, seed) for seed in range(seeds)]
         spread = statistics.stdev(found) if len(found) > 1 else 0.0

@@ -119,8 +119,8 @@ class Examples:
             taken = (in_first | in_second) & (shard == index)
             token_ids[taken] = self._tokens[index][source[taken]]
         segment_ids = ((place > first_end) & (place <= second_end)).astype(np.int32)
-        seen, *masked = self.masking(token_ids, random)
-        return Batch(seen, segment_ids, *masked, swapped[:, 0].astype(np.int32))
+        seen, positions, masked_ids, weights = self.masking(token_ids, random)
+        return Batch(seen, segment_ids, positions, masked_ids, weights, swapped[:, 0].astype(np.int32))
 
     def _random(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *purpose])

@@ -68,7 +68,12 @@ def train(arguments: argparse.Namespace, model: str) -> dict[str, float]:
     print(f"{model}: {classifier.count_params():,} parameters, {len(splits['train'][1])} training texts", flush=True)
     progress = Progress()
     classifier.fit(
-        datasets["train"], validation_data=datasets["valid"], epochs=arguments.epochs, callbacks=[progress], verbose=0
+        datasets["train"],
+        validation_data=datasets["valid"],
+        epochs=arguments.epochs,
+        shuffle=False,  # the dataset shuffles
+        callbacks=[progress],
+        verbose=0,
     )
     classifier.set_weights(progress.weights)
     _, accuracy = classifier.evaluate(datasets["test"], verbose=0)

@@ -49,13 +49,6 @@ class TokenizedTexts:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def rows_of_texts(self) -> Iterator[list[int]]:
-        """Yield the rows of each text."""
-        rows: list[list[int]] = [[] for _ in self.texts]
-        for row, text in enumerate(self.text_of_row):
-            rows[text].append(row)
-        yield from rows
-
     def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, tuple]]:
         """Yield the indices and inputs of rows of similar length, until all rows were there."""
         token_ids, segment_ids = self.inputs

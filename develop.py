@@ -52,7 +52,7 @@ def demo(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Check style and types, then run the tests on every backend."""
-    install("test,jax,plot", TORCH)
+    install("test,jax,plot,interop", TORCH)
     failed = 0
     for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
         print("$", *command, flush=True)

@@ -23,6 +23,8 @@ from bert4albert.checkpoint.tf_bundle import write_tf_bundle
 from bert4albert.config import ModelConfig
 from bert4albert.weights import weight_shapes
 
+pytestmark = pytest.mark.once
+
 VALUES = {
     "model_type": "bert",
     "vocab_size": 37,

@@ -12,6 +12,8 @@ from gradients import to_numpy
 from bert4albert import CheckpointError, Tokenizer, build_model, save_google_checkpoint, save_hf
 from bert4albert.checkpoint.export import Weights, write_npz
 
+pytestmark = pytest.mark.once
+
 HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": True}
 SIZES = {
     "vocab_size": 53,

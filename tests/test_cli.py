@@ -14,6 +14,8 @@ from gradients import to_numpy
 from bert4albert import Tokenizer, build_model, save_google_checkpoint, save_hf
 from bert4albert.cli import main
 
+pytestmark = pytest.mark.once
+
 HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": True}
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "好", "hello"]
 

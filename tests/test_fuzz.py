@@ -26,6 +26,8 @@ from bert4albert.checkpoint.resolve import heads_in, open_source, resolve
 from bert4albert.checkpoint.tf_bundle import write_tf_bundle
 from bert4albert.weights import weight_shapes
 
+pytestmark = pytest.mark.once
+
 CASES = 2000
 CONFIG = {
     "model_type": "albert",

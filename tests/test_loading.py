@@ -296,6 +296,7 @@ REAL = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", REAL)
 def test_real_checkpoints_load_with_nothing_missing_or_unexpected(shared, tmp_path, name):
     folder = shared / "golden" / "real_indexes"

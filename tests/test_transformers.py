@@ -7,6 +7,8 @@ from gradients import to_numpy
 
 from bert4albert import Tokenizer, build_model, save_hf
 
+pytestmark = pytest.mark.once
+
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers", reason="pip install bert4albert[interop]")
 

@@ -1,5 +1,6 @@
 """The corpus on its way to a batch: reading, vocabulary, shards, examples, masks."""
 
+import errno
 import gzip
 import itertools
 import lzma
@@ -15,6 +16,8 @@ from bert4albert.pretraining.masking import Masking
 from bert4albert.pretraining.shards import Shards, tokenize_corpus
 from bert4albert.pretraining.vocabulary import SPECIAL_TOKENS, build_vocabulary
 from bert4albert.text import Tokenizer
+
+pytestmark = pytest.mark.once
 
 WORDS = [chr(0x4E00 + index) for index in range(300)]
 
@@ -133,6 +136,24 @@ def test_parallel_and_resumed_tokenising_write_the_same_shards(tmp_path, shards,
     for path in sorted(shards.folder.glob("*.npy")):
         assert (folder / path.name).read_bytes() == path.read_bytes()
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_a_full_disk_stops_tokenising_with_one_error_and_it_goes_on_later(tmp_path, shards, monkeypatch):
+    saved = []
+
+    def filling_up(file, arr, save=np.save):
+        saved.append(arr)
+        if len(saved) == 5:
+            file.write(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(file, arr)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", filling_up)
+        with pytest.raises(DataError, match=r"No space left on device.*run the same command again"):
+            tokenize_corpus(tmp_path / "corpus.txt", tokenizer(), tmp_path / "again", workers=1, shard_size=2000)
+    assert not list((tmp_path / "again").glob(".*"))
+    assert tokenize_corpus(tmp_path / "corpus.txt", tokenizer(), tmp_path / "again", 1, 2000).sizes == shards.sizes
 
 
 def test_shards_of_another_vocabulary_are_not_mixed_up(tmp_path, shards):

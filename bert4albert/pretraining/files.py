@@ -1,13 +1,26 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and errors of the disk in words."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bert4albert.errors import DataError
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write a file into a `DataError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path} could not be written ({error.strerror or error}); what was there before is intact. "
+            "Free some space or choose another folder, and run the same command again."
+        ) from None
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -20,15 +33,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     Raises `DataError`, with the old file intact, where the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(
-            f"{path} could not be written ({error.strerror or error}); what was there before is intact. "
-            "Free some space or choose another folder, and run the same command again."
-        ) from None
+    with explained(path):
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

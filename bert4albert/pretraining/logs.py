@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bert4albert.pretraining.files import write_atomically
+from bert4albert.pretraining.files import explained, write_atomically
 from bert4albert.pretraining.progress import ProgressLine
 
 _COLUMNS = ("step", "tokens", "seconds", "split", "loss", "mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
@@ -68,7 +68,7 @@ class RunLog:
     def _add(self, step: int, split: str, measured: Mapping[str, float]) -> None:
         row = {"step": step, "tokens": self._tokens, "seconds": round(self._seconds, 1), "split": split}
         row |= {name: round(float(value), 5) for name, value in measured.items()}
-        with self._path.open("a", encoding="utf-8", newline="") as file:
+        with explained(self._path), self._path.open("a", encoding="utf-8", newline="") as file:
             file.write(_as_csv([row], header=False))
         if self._board is not None:
             self._board.write(step, split, measured)

@@ -30,7 +30,7 @@ def read(folder: Path, split: str) -> tuple[list[str], np.ndarray]:
     return [text for text, _ in rows], np.array([int(label) for _, label in rows])
 
 
-def classifier(vocab_size: int, model: str) -> keras.Model:
+def classifier(vocab_size: int, model: str, dtype: str) -> keras.Model:
     config = {
         "vocab_size": vocab_size,
         "embedding_size": 128,
@@ -39,8 +39,8 @@ def classifier(vocab_size: int, model: str) -> keras.Model:
         "num_attention_heads": 12,
         "intermediate_size": 1248,
     }
-    trunk = build_model(config, model=model)
-    logits = keras.layers.Dense(2, kernel_initializer=trunk.initializer)(trunk.output[:, 0])
+    trunk = build_model(config, model=model, dtype=dtype)
+    logits = keras.layers.Dense(2, kernel_initializer=trunk.initializer, dtype="float32")(trunk.output[:, 0])
     classifier = keras.Model(trunk.inputs, logits)
     rate = piecewise_linear({1000: 1, 2000: 0.1}, 1e-4)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -48,17 +48,17 @@ def classifier(vocab_size: int, model: str) -> keras.Model:
     return classifier
 
 
-def one_epoch(tokenizer: Tokenizer, train: tuple, valid: tuple, model: str) -> None:
+def one_epoch(tokenizer: Tokenizer, train: tuple, valid: tuple, model: str, dtype: str) -> None:
     keras.utils.set_random_seed(1)
-    trained = classifier(tokenizer.vocab_size, model)
+    trained = classifier(tokenizer.vocab_size, model, dtype)
     started = time.perf_counter()
-    trained.fit(make_dataset(*train, batch_size=BATCH_SIZE, maxlen=MAXLEN), verbose=0)
+    trained.fit(make_dataset(*train, batch_size=BATCH_SIZE, maxlen=MAXLEN), shuffle=False, verbose=0)
     seconds = time.perf_counter() - started
     _, accuracy = trained.evaluate(make_dataset(*valid, shuffle=False, bucket=True, maxlen=MAXLEN), verbose=0)
     print(f"{model:16} valid accuracy after 1 epoch {accuracy:.4f}, {seconds:.0f} s", flush=True)
 
 
-def bucket_saving(tokenizer: Tokenizer, train: tuple) -> None:
+def bucket_saving(tokenizer: Tokenizer, train: tuple, dtype: str) -> None:
     count = GROUPS * STEPS * BATCH_SIZE
     chosen = np.random.default_rng(0).permutation(len(train[1]))[:count]
     inputs = tuple([column[i] for i in chosen] for column in train[0])
@@ -67,7 +67,7 @@ def bucket_saving(tokenizer: Tokenizer, train: tuple) -> None:
         "buckets": list(Batches(inputs, targets, batch_size=BATCH_SIZE, maxlen=MAXLEN)),
         "padded to 128": list(Batches(inputs, targets, batch_size=BATCH_SIZE, multiple=MAXLEN)),
     }
-    trained = classifier(tokenizer.vocab_size, "albert")
+    trained = classifier(tokenizer.vocab_size, "albert", dtype)
     for batches in kinds.values():
         trained.train_on_batch(*batches[0])
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -91,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/sentiment"))
     parser.add_argument("--vocab", default="../shared/golden/tokenization/vocab_zh.txt")
+    parser.add_argument("--dtype", default="float32", help="such as mixed_bfloat16")
     parser.add_argument("--only", choices=["epochs", "buckets"], help="run one half")
     arguments = parser.parse_args()
     tokenizer = Tokenizer(arguments.vocab)
@@ -98,12 +99,12 @@ def main() -> None:
     for split in ("train", "valid"):
         texts, labels = read(arguments.data, split)
         splits.append((tokenizer.encode_many(texts, maxlen=MAXLEN), labels))
-    print(f"{keras.backend.backend()}, {len(splits[0][1])} training sentences, random weights")
+    print(f"{keras.backend.backend()}, {len(splits[0][1])} training sentences, random weights, {arguments.dtype}")
     if arguments.only != "buckets":
         for model in ("albert", "albert_unshared"):
-            one_epoch(tokenizer, *splits, model)
+            one_epoch(tokenizer, *splits, model, arguments.dtype)
     if arguments.only != "epochs":
-        bucket_saving(tokenizer, splits[0])
+        bucket_saving(tokenizer, splits[0], arguments.dtype)
 
 
 if __name__ == "__main__":

@@ -186,6 +186,7 @@ def test_a_run_killed_with_signal_9_goes_on_bit_for_bit(tmp_path, corpus, whole)
     assert [(row["step"], row["split"]) for row in logs[0]] == [(row["step"], row["split"]) for row in logs[1]]
 
 
+@pytest.mark.once
 def test_a_run_can_be_made_longer_but_not_otherwise_changed(tmp_path, corpus):
     short = dataclasses.replace(RECIPE, steps=4)
     run(corpus, tmp_path / "run", short)
@@ -195,6 +196,7 @@ def test_a_run_can_be_made_longer_but_not_otherwise_changed(tmp_path, corpus):
     assert read_progress(tmp_path / "run" / "state.npz")["step"] == 6
 
 
+@pytest.mark.once
 def test_the_model_of_a_run_loads_like_any_other(tmp_path, corpus):
     trunk = run(corpus, tmp_path / "run", dataclasses.replace(RECIPE, steps=2), half=True)
     folder = tmp_path / "run" / "model"
@@ -214,6 +216,7 @@ def disk_full(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("target", "replacement", "words"),
     [
@@ -234,6 +237,7 @@ def test_a_run_that_fails_leaves_the_last_good_state(tmp_path, corpus, monkeypat
     run(corpus, folder, dataclasses.replace(RECIPE, steps=8))
 
 
+@pytest.mark.once
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     training = build_training(CONFIG, RECIPE)
     save_state(tmp_path / "state.npz", training, {})
@@ -244,6 +248,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     assert (tmp_path / "state.npz").read_bytes() == before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("vocabulary", "error", "words"),
     [
@@ -257,6 +262,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused_before_training(tmp_path, cor
         pretrain(corpus, vocabulary, config, tmp_path / "run", RECIPE, **OPTIONS)
 
 
+@pytest.mark.once
 def test_a_damaged_state_and_one_of_another_model_say_so(tmp_path):
     path = tmp_path / "state.npz"
     save_state(path, build_training(CONFIG, RECIPE), {"step": 1})
@@ -267,6 +273,7 @@ def test_a_damaged_state_and_one_of_another_model_say_so(tmp_path):
         read_progress(path)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("changes", [{"optimizer": "lamb", "accumulate": 2}, {"dtype": "mixed_bfloat16"}])
 def test_every_recipe_trains(tmp_path, corpus, changes):
     recipe = dataclasses.replace(RECIPE, steps=2, **changes)
@@ -293,6 +300,7 @@ def test_remat_with_dropout_is_refused_where_keras_cannot_do_it():
         build_training(CONFIG, dataclasses.replace(RECIPE, remat=True))
 
 
+@pytest.mark.once
 def test_accumulated_batches_make_one_step_of_their_mean(tmp_path, corpus):
     config = {**CONFIG, "hidden_dropout_prob": 0.0}
     # So many steps that the learning rate is the same in both batches.
@@ -314,6 +322,7 @@ def test_accumulated_batches_make_one_step_of_their_mean(tmp_path, corpus):
             assert np.abs(first[name] - second[name]).max() < 5e-5, name
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -328,6 +337,7 @@ def test_recipes_that_cannot_be_run_are_refused(setting, words):
         Recipe(**setting)
 
 
+@pytest.mark.once
 def test_the_commands_build_a_vocabulary_and_pretrain(tmp_path, corpus, capsys):
     vocab, config = tmp_path / "vocab.txt", tmp_path / "config.json"
     assert main(["build-vocab", "--corpus", str(corpus), "--out", str(vocab), "--size", "400"]) == 0

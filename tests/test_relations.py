@@ -13,6 +13,9 @@ from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.layers.half_pointers import CasRelLoss, ObjectPointers, SubjectSampler, power_crossentropy
 from bert4albert.tasks.relations import METHODS, Relation, RelationExtractor
 
+# tests/test_tasks.py runs every task on every backend.
+pytestmark = pytest.mark.once
+
 FILMS, PEOPLE = ["秘鲁", "长江图", "红", "大冒险记"], ["王芳", "李小明", "张伟"]
 
 

@@ -10,6 +10,9 @@ from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.tasks.spans import TokenizedTexts, precision_recall_f1, spans_of_tags, tag_set, tags_of_spans
 from bert4albert.tasks.tagging import METHODS, Entity, Tagger, read_tagged, read_words
 
+# tests/test_tasks.py runs every task on every backend.
+pytestmark = pytest.mark.once
+
 PEOPLE, PLACES = ["王芳", "李小明", "张伟", "赵一"], ["北京", "上海市", "广州"]
 TEMPLATES = ["{p}在{q}。", "昨天{p}去{q}了。", "{q}的{p}说：好！", "{p}和朋友从{q}来，很晚。"]
 EXTRA = ["2", "0", "19", "##20", "abc", "##d", "x", "k", "##m"]

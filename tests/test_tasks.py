@@ -21,7 +21,11 @@ TASKS = {
     "casrel": (RelationExtractor, {"method": "casrel"}, [(text, [(text[0], "r", text[-1])]) for text in TEXTS]),
     "gplinker": (RelationExtractor, {"method": "gplinker"}, [(text, [(text[0], "r", text[-1])]) for text in TEXTS]),
     "writer": (Seq2Seq, {"target_maxlen": 4}, [(text, text[0]) for text in TEXTS]),
-    "reader": (ReadingComprehension, {"target_maxlen": 4}, [{"question": "水", "passages": [PASSAGE]}] * 3),
+    "reader": (
+        ReadingComprehension,
+        {"target_maxlen": 4, "question_maxlen": 8},
+        [{"question": "水", "passages": [PASSAGE]}] * 3,
+    ),
 }
 
 

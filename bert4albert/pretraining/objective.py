@@ -47,7 +47,8 @@ class Pretraining(keras.Model):
         training: bool = True,
     ) -> Any:
         """Return the total loss of a batch, and note its parts and accuracies."""
-        masked_ids, masked_weights, sentence_order = y
+        # On PyTorch Keras leaves a list of targets as NumPy arrays.
+        masked_ids, masked_weights, sentence_order = map(ops.convert_to_tensor, y)
         order_logits, masked_logits = (ops.cast(logits, "float32") for logits in y_pred)
         masked_loss = ops.sum(masked_weights * _cross_entropy(masked_ids, masked_logits))
         masked_loss = masked_loss / (ops.sum(masked_weights) + 1e-5)

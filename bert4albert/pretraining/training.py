@@ -55,6 +55,9 @@ def pretrain(
 ) -> Trunk:
     """Pretrain a model on a corpus, or go on with a run that was interrupted.
 
+    A run that was interrupted, however suddenly, ends with the very weights of one that was not, on the same
+    backend; on PyTorch only without dropout, whose random numbers Keras there leaves to PyTorch.
+
     Arguments:
         corpus: text files, as `Corpus` reads them.
         vocabulary: a vocab.txt, or its tokens.

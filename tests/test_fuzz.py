@@ -287,12 +287,11 @@ def run_cases(fuzzer, count):
     for number in range(count):
         try:
             outcomes[run_case(fuzzer)] += 1
+            assert tracemalloc.get_traced_memory()[1] - before < MOST_BYTES + 2 * largest
         except Exception as error:
             error.add_note(f"{fuzzer.kind}, case {number}; the files are those in {fuzzer.folder}")
             raise
-    peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
-    assert peak < MOST_BYTES + 2 * largest
     return outcomes
 
 

@@ -50,8 +50,12 @@ class Zipped:
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Open a member; its checksum is verified when it has been read to its end."""
         with self._failures(name):
-            if self._archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            info = self._archive.getinfo(name)
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise zipfile.BadZipFile("it is compressed in an unusual way")
+            # Python takes the memory for a read before it reads, so that a damaged size must not come that far.
+            if info.compress_size > self._path.stat().st_size:
+                raise zipfile.BadZipFile("it is longer than the file")
             with self._archive.open(name) as member:
                 yield member
 

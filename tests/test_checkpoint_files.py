@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -264,6 +265,18 @@ class TestPyTorch:
         at = pickled.rindex(b"Kd")
         write_pickle(tmp_path / "pytorch_model.bin", pickled[:at] + b"Kz" + pickled[at + 2 :])
         assert "outside its storage" in problem(open_checkpoint, tmp_path / "pytorch_model.bin")
+
+    def test_a_member_that_claims_more_than_the_file_takes_no_memory(self, tmp_path):
+        path = tmp_path / "pytorch_model.bin"
+        write_pickle(path, {})
+        content = bytearray(path.read_bytes())
+        at = content.index(b"PK\x01\x02") + 20  # the compressed size in the archive's directory
+        content[at : at + 4] = (2**31 - 1).to_bytes(4, "little")
+        path.write_bytes(content)
+        tracemalloc.start()
+        assert "longer than the file" in problem(open_checkpoint, path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+        tracemalloc.stop()
 
     def test_a_file_of_another_kind_is_named(self, tmp_path):
         (tmp_path / "pytorch_model.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bert4albert.errors import DataError, TokenizerError
+from bert4albert.pretraining.cooccurrence import _neighbour_counts, cooccurrence_embeddings, log_frequencies
 from bert4albert.pretraining.corpus import Corpus
 from bert4albert.pretraining.examples import Examples, Place, Prefetched
 from bert4albert.pretraining.masking import Masking
@@ -314,3 +315,45 @@ def test_prefetching_stops_when_closed():
     count = len(taken)
     time.sleep(0.05)
     assert len(taken) == count
+
+
+def test_neighbours_are_counted_both_ways_up_to_five_tokens_away(shards):
+    size = tokenizer().vocab_size
+    expected = np.zeros((size, size))
+    for shard in range(len(shards)):
+        tokens = shards.tokens(shard)
+        for place, token in enumerate(tokens):
+            for other in tokens[max(0, place - 5) : place]:
+                expected[token, other] += 1
+                expected[other, token] += 1
+    assert len(shards) > 1
+    np.testing.assert_array_equal(_neighbour_counts(shards, size), expected)
+
+
+def test_words_in_like_company_get_like_embeddings(tmp_path):
+    random = np.random.default_rng(0)
+    # Ten words stand among one company and ten among another, never beside one another.
+    groups = [(WORDS[:10], WORDS[20:30]), (WORDS[10:20], WORDS[30:40])]
+    sentences = []
+    for _ in range(2000):
+        words, company = groups[random.integers(2)]
+        around = random.choice(company, 10)
+        sentences.append("".join([*around[:5], random.choice(words), *around[5:]]))
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n".join(sentences), encoding="utf-8")
+    shards = tokenize_corpus(path, tokenizer(), tmp_path / "shards", 1)
+    embeddings = cooccurrence_embeddings(shards, tokenizer().vocab_size, 2, seed=2)
+    ids = np.array([tokenizer().vocab[word] for word in WORDS[:20]])
+    likeness = embeddings[ids] @ embeddings[ids].T
+    assert likeness[:10, :10].min() > 0.8
+    assert likeness[10:, 10:].min() > 0.8
+    assert likeness[:10, 10:].max() < 0.3
+    assert not embeddings[tokenizer().vocab[WORDS[50]]].any()
+    np.testing.assert_array_equal(embeddings, cooccurrence_embeddings(shards, tokenizer().vocab_size, 2, seed=2))
+
+
+def test_log_frequencies_are_those_of_the_corpus_with_one_occurrence_more(shards):
+    size = tokenizer().vocab_size
+    tokens = np.concatenate([shards.tokens(shard) for shard in range(len(shards))])
+    expected = [(np.sum(tokens == token) + 1) / (len(tokens) + size) for token in range(size)]
+    np.testing.assert_allclose(np.exp(log_frequencies(shards, size)), expected, rtol=1e-5)

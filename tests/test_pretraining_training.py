@@ -26,7 +26,7 @@ from bert4albert.pretraining.logs import read_log
 from bert4albert.pretraining.masking import Masking
 from bert4albert.pretraining.objective import Pretraining
 from bert4albert.pretraining.recipe import Recipe
-from bert4albert.pretraining.shards import tokenize_corpus
+from bert4albert.pretraining.shards import Shards, tokenize_corpus
 from bert4albert.pretraining.state import load_state, read_progress, save_state
 from bert4albert.pretraining.training import build_training, pretrain
 from bert4albert.text import Tokenizer
@@ -102,6 +102,33 @@ def test_initial_weights_follow_from_the_seed():
     other = weights_of(build_training(CONFIG, dataclasses.replace(RECIPE, seed=4)).trunk)
     assert_identical(first, again)
     assert not np.array_equal(first["embeddings/word/embeddings"], other["embeddings/word/embeddings"])
+
+
+@pytest.mark.once
+def test_a_deeper_model_begins_with_the_shared_block_of_a_shallow_one(tmp_path, corpus):
+    shallow = run(corpus, tmp_path / "one", dataclasses.replace(RECIPE, steps=2, word_embeddings="counted"), valid=None)
+    training = build_training({**CONFIG, "num_hidden_layers": 5}, RECIPE, checkpoint=tmp_path / "one" / "model")
+    assert training.trunk.config.num_hidden_layers == 5
+    assert_identical(weights_of(shallow), weights_of(training.trunk))
+    with pytest.raises(ConfigError, match="leave out word_embeddings='counted', or the checkpoint"):
+        recipe = dataclasses.replace(RECIPE, word_embeddings="counted")
+        build_training(CONFIG, recipe, checkpoint=tmp_path / "one" / "model")
+
+
+@pytest.mark.once
+def test_counted_word_embeddings_are_as_long_as_random_ones_and_the_bias_is_the_logarithm_of_the_share(
+    tmp_path, corpus
+):
+    random = weights_of(build_training(CONFIG, RECIPE).trunk)
+    recipe = dataclasses.replace(RECIPE, steps=1, learning_rate=0.0, word_embeddings="counted")
+    begun = weights_of(run(corpus, tmp_path / "run", recipe, valid=None))
+    name = "embeddings/word/embeddings"
+    seen = np.unique(Shards(tmp_path / "run" / "shards").tokens(0))
+    scale = 0.02 * CONFIG["embedding_size"] ** 0.5
+    np.testing.assert_allclose(np.linalg.norm(begun[name][seen], axis=1), scale, rtol=1e-5)
+    unseen = np.setdiff1d(np.arange(len(VOCABULARY)), seen)
+    assert np.array_equal(begun[name][unseen], random[name][unseen])
+    assert np.exp(begun["masked_lm/bias"]).sum() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_unused_masked_positions_do_not_count():

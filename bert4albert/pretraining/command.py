@@ -21,6 +21,7 @@ _RECIPE_HELP = {
     "short_rate": "share of segments filled to a random shorter length",
     "masked_rate": "share of tokens to hide",
     "dtype": "float32 or mixed_bfloat16",
+    "word_embeddings": "how they begin: random, or counted from the words' neighbours in the corpus",
     "seed": "decides initial weights, order and masks",
 }
 
@@ -44,6 +45,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--vocab", required=True, help="vocab.txt")
     parser.add_argument("--config", required=True, help="the model's JSON config")
     parser.add_argument("--out", required=True, help="folder of the run: shards, state, log, and in the end the model")
+    parser.add_argument("--checkpoint", help="weights to begin with instead of random ones, all heads included")
     parser.add_argument("--model", help="albert (as the config shares), albert_unshared or bert")
     parser.add_argument("--sharing", type=int, nargs="+", help="the block used at each depth, such as 0 0 1 1")
     for name, (kind, default) in _recipe_fields().items():
@@ -106,6 +108,7 @@ def _pretrain(args: argparse.Namespace) -> int:
         args.config,
         args.out,
         recipe,
+        checkpoint=args.checkpoint,
         valid=args.valid,
         model=args.model,
         sharing=args.sharing,

@@ -8,6 +8,7 @@ from bert4albert.errors import ConfigError
 
 OPTIMIZERS = ("adamw", "lamb")
 DTYPES = ("float32", "mixed_bfloat16")
+WORD_EMBEDDINGS = ("random", "counted")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Recipe:
         short_rate, masked_rate: as in `Examples`.
         dtype: 'float32', or 'mixed_bfloat16' to compute in half precision.
         remat: keep no activations inside the blocks, but compute them twice: less memory, more time.
+        word_embeddings: how they begin: 'random', or 'counted': from the words' neighbours in the corpus, with the
+            words' frequencies as the bias of the masked-LM head, which a short run would spend much of itself on.
         seed: decides initial weights, order of the data, and masks.
     """
 
@@ -43,10 +46,12 @@ class Recipe:
     masked_rate: float = 0.15
     dtype: str = "float32"
     remat: bool = False
+    word_embeddings: str = "random"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("optimizer", OPTIMIZERS), ("dtype", DTYPES)):
+        choices_of = {"optimizer": OPTIMIZERS, "dtype": DTYPES, "word_embeddings": WORD_EMBEDDINGS}
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
         for name, least in (("length", 5), ("batch_size", 1), ("accumulate", 1), ("steps", 1), ("seed", 0)):

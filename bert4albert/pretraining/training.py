@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from bert4albert.build import build_model
 from bert4albert.checkpoint.files import replacing
@@ -21,6 +22,7 @@ from bert4albert.checkpoint.save import save_hf
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError, DataError
 from bert4albert.model import Trunk
+from bert4albert.pretraining.cooccurrence import cooccurrence_embeddings, log_frequencies
 from bert4albert.pretraining.corpus import Paths
 from bert4albert.pretraining.examples import Batch, Examples, Place, Prefetched
 from bert4albert.pretraining.logs import RunLog, average
@@ -42,6 +44,7 @@ def pretrain(
     folder: str | os.PathLike[str],
     recipe: Recipe = Recipe(),  # noqa: B008
     *,
+    checkpoint: str | os.PathLike[str] | None = None,
     valid: Paths | None = None,
     model: str | None = None,
     sharing: str | Sequence[int] | None = None,
@@ -64,6 +67,8 @@ def pretrain(
         config: the model's config, as for `build_model`.
         folder: where everything of the run lies: shards, state, logs, and in the end the model.
         recipe: the numbers of the run.
+        checkpoint: weights to begin with instead of random ones, as for `build_model`, with all three heads; a
+            shared block may come from a model of another depth.
         valid: text files of held-out documents, to measure on.
         model, sharing: as for `build_model`; the schedule of the config by default.
         do_lower_case: whether texts are lower-cased.
@@ -81,13 +86,15 @@ def pretrain(
     """
     folder = Path(folder)
     tokenizer = Tokenizer(vocabulary, do_lower_case)
-    training = build_training(config, recipe, model=model, sharing=sharing)
+    training = build_training(config, recipe, checkpoint=checkpoint, model=model, sharing=sharing)
     if training.trunk.config.vocab_size != tokenizer.vocab_size:
         raise ConfigError(
             f"The vocabulary has {tokenizer.vocab_size} tokens and the config says vocab_size "
             f"{training.trunk.config.vocab_size}: change the config to {tokenizer.vocab_size}."
         )
     examples = _examples(tokenize_corpus(corpus, tokenizer, folder / "shards", workers), tokenizer, recipe)
+    if recipe.word_embeddings == "counted" and not (folder / _STATE).exists():
+        _start_from_counts(training.trunk, examples.shards, recipe.seed)
     held_out: list[Batch] = []
     if valid is not None:
         shards = tokenize_corpus(valid, tokenizer, folder / "valid_shards", workers)
@@ -104,42 +111,59 @@ def build_training(
     config: str | os.PathLike[str] | Mapping[str, Any],
     recipe: Recipe = Recipe(),  # noqa: B008
     *,
+    checkpoint: str | os.PathLike[str] | None = None,
     model: str | None = None,
     sharing: str | Sequence[int] | None = None,
 ) -> Pretraining:
-    """Return a compiled model to pretrain, with initial weights that follow from the recipe's seed."""
+    """Return a compiled model to pretrain, with the checkpoint's weights, or what follows from the recipe's seed."""
+    if checkpoint is not None and recipe.word_embeddings != "random":
+        raise ConfigError(
+            f"A checkpoint has word embeddings of its own: leave out word_embeddings={recipe.word_embeddings!r}, "
+            "or the checkpoint."
+        )
     trunk = build_model(
         config,
+        checkpoint,
         model=model,
         sharing=sharing,
         with_pool=True,
         with_nsp=True,
         with_mlm="linear",
         masked_positions=True,
+        remat=recipe.remat,
         dtype=recipe.dtype,
     )
     if recipe.remat:
         _refuse_dropout_with_remat_on_jax(trunk.config)
-        names = [block.name for block in trunk.encoder.blocks]
-        with keras.RematScope("list_of_layers", layer_names=names):
-            trunk = Trunk(trunk.config, dtype=recipe.dtype)
-    _start_from_seed(trunk, recipe.seed)
+    _start_from_seed(trunk, recipe.seed, draw=checkpoint is None)
     training = Pretraining(trunk)
     training.compile(make_optimizer(recipe))
     training.optimizer.build(training.trainable_variables)
     return training
 
 
-def _start_from_seed(trunk: Trunk, seed: int) -> None:
-    """Draw the weights and start the dropout anew, from the seed alone and without touching any global state."""
+def _start_from_seed(trunk: Trunk, seed: int, draw: bool) -> None:
+    """Start the dropout anew, and `draw` the weights, from the seed alone and without touching any global state."""
     for index, (_, weight) in enumerate(trunk.named_weights()):
-        if len(weight.shape) > 1:
+        if draw and len(weight.shape) > 1:
             initial = keras.initializers.TruncatedNormal(
                 stddev=trunk.config.initializer_range, seed=seed * 1_000_003 + index
             )
             weight.assign(initial(weight.shape))
     for index, variable in enumerate(trunk.non_trainable_variables):
         variable.assign(np.array([seed, index], variable.dtype))
+
+
+def _start_from_counts(trunk: Trunk, shards: Shards, seed: int) -> None:
+    """Let the words of the corpus begin where their neighbours put them, as long on average as random ones."""
+    config = trunk.config
+    counted = cooccurrence_embeddings(shards, config.vocab_size, config.embedding_size, seed)
+    counted *= config.initializer_range * math.sqrt(config.embedding_size)
+    weights = dict(trunk.named_weights())
+    word = weights["embeddings/word/embeddings"]
+    drawn = ops.convert_to_numpy(word)
+    word.assign(np.where(counted.any(axis=1, keepdims=True), counted, drawn))
+    weights["masked_lm/bias"].assign(log_frequencies(shards, config.vocab_size))
 
 
 def _refuse_dropout_with_remat_on_jax(config: ModelConfig) -> None:
@@ -208,7 +232,7 @@ class _Run:
             log.validation(self.step, evaluate(self.training, self.held_out))
 
     def _check_same_recipe(self, saved: dict[str, Any]) -> None:
-        now = dataclasses.asdict(self.recipe)
+        now, saved = dataclasses.asdict(self.recipe), dataclasses.asdict(Recipe()) | saved
         changed = [f"{key}={saved[key]!r}" for key in now if key != "steps" and saved[key] != now[key]]
         if changed:
             raise ConfigError(

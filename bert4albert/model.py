@@ -166,12 +166,10 @@ def trunk_of(model: keras.Model) -> Trunk:
     Returns:
         A `Trunk` with the very layers and weights of `model`. Raises `ConfigError` if there is none.
     """
-    if isinstance(model, Trunk):
-        return model
-    layers = list(getattr(model, "layers", []))
-    for inner in layers:
-        if isinstance(inner, keras.Model):
-            return trunk_of(inner)
+    layers = [model, *_layers_within(model)]
+    for layer in layers:
+        if isinstance(layer, Trunk):
+            return layer
     found = {key: layer for key, cls in _LAYER_CLASSES.items() for layer in layers if isinstance(layer, cls)}
     if "encoder" not in found or "embeddings" not in found:
         raise ConfigError(
@@ -185,10 +183,12 @@ def trunk_of(model: keras.Model) -> Trunk:
         "with_mlm": config.with_mlm if "masked_lm" in found else None,
     }
     if heads["with_mlm"] is None:
-        heads |= {"masked_positions": False, "application": config.application}
-    return Trunk(_with_heads(config, heads), found, name="trunk")
-
-
-def _with_heads(config: ModelConfig, heads: dict[str, Any]) -> ModelConfig:
+        heads["masked_positions"] = False
     # Not `ModelConfig.replace`: it would add the head that 'lm' and 'unilm' imply, and the user left it out.
-    return dataclasses.replace(config, **heads)
+    return Trunk(dataclasses.replace(config, **heads), found, name="trunk")
+
+
+def _layers_within(model: Any) -> Iterator[keras.layers.Layer]:
+    for layer in getattr(model, "layers", []):
+        yield layer
+        yield from _layers_within(layer)

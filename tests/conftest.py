@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
@@ -25,6 +26,12 @@ TINY = {
     "max_position_embeddings": 64,
     "num_hidden_groups": 1,
 }
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """Every test begins with the same initial weights, alone or after others."""
+    keras.utils.set_random_seed(1)
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ def without_graphs():
 def trained():
     """A classifier that has learned whether a text has an 'a'."""
     task = classifier()
-    task.history = fit(task, examples(), examples(32, seed=1), epochs=30)
+    task.history = fit(task, examples(), examples(32, seed=1), epochs=20)
     return task
 
 
@@ -114,7 +114,7 @@ def test_pairs_of_texts_are_told_apart_by_their_order():
 
 def test_several_labels_are_learned_each_for_itself():
     data = [(text, [letter for letter in "bc" if letter in text]) for text, _ in examples()]
-    task = classifier(multi_label=True)
+    task = classifier(multi_label=True, pooling="mean")
     history = fit(task, data, data, epochs=16)
     assert task.labels == ["b", "c"]
     assert max(history["micro_f1"]) > 0.9
@@ -165,6 +165,15 @@ def test_recipes_and_mixed_precision_train_together(options, trunk_options):
     history = train_with(task, examples(32), examples(8, seed=1), epochs=2, batch_size=8, **options)
     assert np.isfinite(history["loss"]).all()
     assert task.predict_proba(["a b"]).dtype == np.float32
+
+
+def test_the_learning_rate_falls_to_zero_at_the_last_batch_also_where_batches_are_accumulated():
+    rates = []
+    record = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_: rates.append(float(record.model.optimizer.learning_rate))
+    )
+    fit_briefly(classifier(), examples(64), accumulate=2, warmup=0.0, learning_rate=0.1, callbacks=[record])
+    np.testing.assert_allclose(rates, [0.075, 0.05, 0.025, 0.0], atol=1e-6)
 
 
 def test_a_seed_decides_everything_and_another_seed_something_else():

@@ -69,3 +69,21 @@ def test_a_file_without_labels_is_named_with_its_line(tmp_path, small_model):
     result = subprocess.run([*map(str, command)], capture_output=True, text=True)
     assert result.returncode != 0
     assert "train.tsv:2" in result.stderr
+
+
+DATA = {
+    "ner": ("ner/train.txt.gz", "ner/dev.txt.gz", []),
+    "relation_extraction": ("duie/train.json.gz", "duie/dev.json.gz", []),
+    "reading_comprehension": ("webqa/train.json.gz", "webqa/dev.json.gz", ["--question-maxlen", 16]),
+    "seq2seq": ("sentiment/sentiment.train.data.gz", "sentiment/sentiment.valid.data.gz", []),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_every_task_example_trains_on_real_data_and_prints_its_table(shared, tmp_path, small_model, name):
+    train, dev, options = DATA[name]
+    files = [shared / "data" / train, shared / "data" / dev]
+    limits = ["--epochs", 1, "--maxlen", 32, "--limit", 24, "--dev-limit", 4, "--save", tmp_path / "saved"]
+    printed = run_example(name, *files, *small_model, *limits, *options)
+    assert re.search(r"^albert_unshared +[01]\.\d{4} +[01]\.\d{4} +[\d.]+$", printed, re.MULTILINE), printed
+    assert (tmp_path / "saved" / "albert_unshared" / "task.json").is_file()

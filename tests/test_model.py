@@ -183,6 +183,16 @@ def test_saving_and_loading_is_exact(tiny_config, batch, tmp_path, model, head, 
     assert dict(found.named_weights()).keys() == dict(trunk.named_weights()).keys()
 
 
+def test_a_trunk_is_found_beside_and_inside_other_models(tiny_config):
+    trunk = build(tiny_config)
+    features = keras.Input((5,))
+    beside = keras.Model(features, keras.layers.Dense(4)(features))
+    joined = keras.layers.Concatenate()([beside(features), trunk(trunk.inputs)[:, 0]])
+    whole = keras.Model([features, *trunk.inputs], joined)
+    assert trunk_of(whole) is trunk
+    assert trunk_of(keras.Sequential([whole])) is trunk
+
+
 def test_the_trunk_of_a_head_model_shares_its_weights(tiny_config, batch):
     head = with_head(build(tiny_config, "albert_unshared"))
     found = trunk_of(head)

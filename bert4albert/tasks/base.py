@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ Data = str | os.PathLike[str] | Sequence[Any]
 _TASK_FILE, _CONFIG_FILE, _WEIGHTS_FILE = "task.json", "config.json", "model.weights.h5"
 
 
-class Task:
+class Task(ABC):
     """A trunk under the head of a task, which trains on examples and answers raw texts.
 
     An *example* is what a data set holds (text and answer), a *text* is what `predict` is given (no answer).
@@ -77,39 +78,39 @@ class Task:
         """Return the constructor's keyword arguments as JSON values."""
         return {"maxlen": self.maxlen}
 
+    @abstractmethod
     def read_file(self, path: str | os.PathLike[str]) -> list[Any]:
         """Return the examples of a data file."""
-        raise NotImplementedError
 
-    def learn(self, examples: Sequence[Any]) -> None:
+    def learn(self, examples: Sequence[Any]) -> None:  # noqa: B027  (not every task learns from them)
         """Take from the training set what is needed to build the head."""
 
-    def check(self, examples: Sequence[Any]) -> None:
+    def check(self, examples: Sequence[Any]) -> None:  # noqa: B027  (not every task is strict)
         """Raise `DataError` for examples that cannot be used."""
 
+    @abstractmethod
     def build_model(self) -> keras.Model:
         """Return the trunk under a new head."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text_of(self, example: Any) -> Any:
         """Return the text of an example, as `predict` takes it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, texts: Sequence[Any]) -> Any:
         """Tokenise texts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def columns(self, examples: Sequence[Any], encoded: Any) -> tuple:
         """Return inputs and targets, and weights where there are any, as `Batches` takes them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, encoded: Any, *args: Any, **options: Any) -> list[Any]:
         """Return one answer for each encoded text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score(self, examples: Sequence[Any], answers: Sequence[Any]) -> dict[str, float]:
         """Return the metrics of answers to examples."""
-        raise NotImplementedError
 
     @property
     def model(self) -> keras.Model:
@@ -203,7 +204,7 @@ class Task:
         if optimizer is None:
             optimizer = default_optimizer(
                 self.backbone,
-                -(-len(dataset) * epochs // accumulate),
+                len(dataset) * epochs,
                 learning_rate,
                 warmup=warmup,
                 weight_decay=weight_decay,

@@ -85,7 +85,8 @@ def default_optimizer(
 
     Arguments:
         trunk: the trunk that is trained.
-        steps: the number of steps of the training.
+        steps: the number of batches of the training: Keras asks a schedule once a batch, also where several
+            make one update.
         learning_rate: the highest rate, by default `default_learning_rate`; or a Keras schedule, used as it is.
         warmup: as in `warmup_linear_decay`.
         weight_decay: as in `adamw`.

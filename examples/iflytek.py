@@ -18,7 +18,7 @@ def train(arguments: argparse.Namespace, model: str) -> dict[str, list[float]]:
     trunk, tokenizer = load_backbone(arguments, model)
     classifier = TextClassifier(trunk, tokenizer, maxlen=arguments.maxlen)
     history, dev = fit_task(arguments, model, classifier)
-    texts = [text for text, _ in dev[:3]]
+    texts = [classifier.text_of(example) for example in dev[:3]]
     for text, label in zip(texts, classifier.predict(texts), strict=True):
         print(f"  {text[:60]!r} -> {label}")
     return history

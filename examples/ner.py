@@ -19,7 +19,7 @@ def train(arguments: argparse.Namespace, model: str) -> dict[str, list[float]]:
     trunk, tokenizer = load_backbone(arguments, model)
     tagger = Tagger(trunk, tokenizer, method=arguments.method, scheme=arguments.scheme, maxlen=arguments.maxlen)
     history, dev = fit_task(arguments, model, tagger)
-    texts = [text for text, _ in dev[:3]]
+    texts = [tagger.text_of(example) for example in dev[:3]]
     for text, entities in zip(texts, tagger.predict(texts), strict=True):
         found = (f"  {entity.text} ({entity.label}, {entity.start}-{entity.end})" for entity in entities)
         print(text, *found, sep="\n")

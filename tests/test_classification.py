@@ -170,7 +170,7 @@ def test_recipes_and_mixed_precision_train_together(options, trunk_options):
 def test_the_learning_rate_falls_to_zero_at_the_last_batch_also_where_batches_are_accumulated():
     rates = []
     record = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_: rates.append(float(record.model.optimizer.learning_rate))
+        on_train_batch_end=lambda batch, logs: rates.append(float(record.model.optimizer.learning_rate))
     )
     fit_briefly(classifier(), examples(64), accumulate=2, warmup=0.0, learning_rate=0.1, callbacks=[record])
     np.testing.assert_allclose(rates, [0.075, 0.05, 0.025, 0.0], atol=1e-6)

@@ -31,7 +31,7 @@ def small_model(shared, tmp_path):
     return ["--config", config, "--vocab", shared / "golden" / "tokenization" / "vocab_zh.txt"]
 
 
-def test_sentiment_trains_every_model_on_real_reviews(shared, tmp_path, small_model):
+def test_sentiment_trains_two_models_on_real_reviews(shared, tmp_path, small_model):
     files = []
     for split, count in (("train", 160), ("valid", 40), ("test", 40)):
         source = "valid" if split == "test" else split
@@ -40,14 +40,14 @@ def test_sentiment_trains_every_model_on_real_reviews(shared, tmp_path, small_mo
         path = tmp_path / f"{split}.tsv"
         path.write_text("".join(lines), encoding="utf-8")
         files += [f"--{split}", path]
-    models = ["albert", "albert_unshared", "bert"]
+    models = ["albert_unshared", "bert"]
     printed = run_example("sentiment", *small_model, *files, "--epochs", 2, "--maxlen", 48, "--model", *models)
-    assert printed.count("random weights") == 3
+    assert printed.count("random weights") == 2
     for model in models:
         row = re.search(rf"^{model} +([\d.]+) +([\d.]+) +[\d.]+$", printed, re.MULTILINE)
         assert row is not None, printed
         assert all(0 <= float(accuracy) <= 1 for accuracy in row.groups())
-    assert len(re.findall(r"epoch +\d+ +loss", printed)) == 6
+    assert len(re.findall(r"epoch +\d+ +loss", printed)) == 4
 
 
 def test_iflytek_trains_on_part_of_the_real_texts_and_saves_the_classifier(shared, tmp_path, small_model):
@@ -74,8 +74,12 @@ def test_a_file_without_labels_is_named_with_its_line(tmp_path, small_model):
 DATA = {
     "ner": ("ner/train.txt.gz", "ner/dev.txt.gz", []),
     "relation_extraction": ("duie/train.json.gz", "duie/dev.json.gz", []),
-    "reading_comprehension": ("webqa/train.json.gz", "webqa/dev.json.gz", ["--question-maxlen", 16]),
-    "seq2seq": ("sentiment/sentiment.train.data.gz", "sentiment/sentiment.valid.data.gz", []),
+    "reading_comprehension": (
+        "webqa/train.json.gz",
+        "webqa/dev.json.gz",
+        ["--question-maxlen", 16, "--answer-maxlen", 6],
+    ),
+    "seq2seq": ("sentiment/sentiment.train.data.gz", "sentiment/sentiment.valid.data.gz", ["--target-maxlen", 6]),
 }
 
 

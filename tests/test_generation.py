@@ -5,6 +5,7 @@ from itertools import pairwise
 import keras
 import numpy as np
 import pytest
+from conftest import TINY
 
 from bert4albert import generation
 from bert4albert.build import build_model
@@ -36,24 +37,25 @@ SCHEDULES = {"shared": "shared", "unshared": "unshared", "mixed": [0, 1, 0]}
 SOURCES = [[2, 50, 61, 72, 83, 3], [2, 90, 3], [2, 11, 12, 13, 14, 15, 16, 17, 3]]
 
 
-@pytest.fixture
-def build(tiny_config):
-    """A function that builds a tiny model with weights, biases included, that make its choices differ."""
+def build(seed=0, **options):
+    """Return a tiny model with weights, biases included, that make its choices differ."""
+    model = build_model(TINY, **{"application": "unilm", **options})
+    random = np.random.default_rng(seed)
+    for variable in model.weights:
+        scale = 0.3 if variable.ndim == 1 else 0.2
+        variable.assign(random.normal(0.0, scale, variable.shape) + ("gamma" in variable.path))
+    return model
 
-    def built(seed=0, **options):
-        model = build_model(tiny_config, **{"application": "unilm", **options})
-        random = np.random.default_rng(seed)
-        for variable in model.weights:
-            scale = 0.3 if variable.ndim == 1 else 0.2
-            variable.assign(random.normal(0.0, scale, variable.shape) + ("gamma" in variable.path))
-        return model
 
-    return built
+@pytest.fixture(scope="module")
+def model():
+    """One such model for all tests that do not change it: what it has compiled serves the next."""
+    return build()
 
 
 @pytest.mark.parametrize("sharing", SCHEDULES.values(), ids=SCHEDULES.keys())
 @pytest.mark.parametrize("application", ["lm", "unilm"])
-def test_cached_logits_equal_those_of_the_whole_model_at_every_step(build, application, sharing):
+def test_cached_logits_equal_those_of_the_whole_model_at_every_step(application, sharing):
     model = build(application=application, sharing=sharing, with_mlm="linear")
     decoding = CachedDecoding(Decoder.of(model), SOURCES, num_beams=2, max_new_tokens=6)
     random = np.random.default_rng(1)
@@ -80,6 +82,7 @@ def recomputed(model, new_tokens, application):
     return np.stack(rows)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "options",
     [
@@ -93,27 +96,25 @@ def recomputed(model, new_tokens, application):
     ],
     ids=lambda options: "-".join(options),
 )
-def test_the_cache_changes_no_answer_whatever_the_model(build, options):
+def test_the_cache_changes_no_answer_whatever_the_model(options):
     model = build(**options)
     search = {"max_new_tokens": 6, "num_beams": 3, "end_id": 3}
     assert generate(model, SOURCES, **search) == generate(model, SOURCES, use_cache=False, **search)
 
 
-def test_a_model_on_top_of_a_trunk_generates_as_the_trunk(build):
-    trunk = build()
-    on_top = keras.Model(trunk.inputs, keras.layers.Activation("tanh")(trunk.output))
-    assert generate(on_top, SOURCES, 5) == generate(trunk, SOURCES, 5)
+def test_a_model_on_top_of_a_trunk_generates_as_the_trunk(model):
+    on_top = keras.Model(model.inputs, keras.layers.Activation("tanh")(model.output))
+    assert generate(on_top, SOURCES, 5) == generate(model, SOURCES, 5)
 
 
-def test_new_weights_are_used_at_the_next_call(build):
+def test_new_weights_are_used_at_the_next_call():
     model, other = build(seed=0), build(seed=1)
     before = generate(model, SOURCES, 5)
     model.set_weights(other.get_weights())
     assert generate(model, SOURCES, 5) == generate(other, SOURCES, 5) != before
 
 
-def test_draws_depend_on_the_seed_and_not_on_the_batch(build):
-    model = build()
+def test_draws_depend_on_the_seed_and_not_on_the_batch(model):
     drawn = generate(model, SOURCES, 8, top_p=0.9, temperature=2.0, seed=4)
     assert drawn == generate(model, SOURCES, 8, top_p=0.9, temperature=2.0, seed=4, batch_size=1)
     assert drawn != generate(model, SOURCES, 8, top_p=0.9, temperature=2.0, seed=5)
@@ -142,8 +143,7 @@ def test_tokens_are_drawn_with_the_probabilities_asked_for(options, expected):
     np.testing.assert_allclose(frequencies, np.array(expected)[order], atol=0.03)
 
 
-def test_lengths_stay_within_their_limits(build):
-    model = build()
+def test_lengths_stay_within_their_limits(model):
     free = generate(model, SOURCES, 10)
     end_id = free[0][1]
     answers = generate(model, SOURCES, 10, end_id)
@@ -153,8 +153,7 @@ def test_lengths_stay_within_their_limits(build):
     assert all(end_id not in answer[:4] for answer in longer)
 
 
-def test_repetition_is_controlled(build):
-    model = build()
+def test_repetition_is_controlled(model):
     answers = generate(model, SOURCES, 20, no_repeat_ngram_size=1)
     assert all(len(set(answer)) == 20 for answer in answers)
     penalised = generate(model, SOURCES, 20, repetition_penalty=1e6)
@@ -165,7 +164,7 @@ def test_repetition_is_controlled(build):
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_the_logits_processor_decides_for_each_source_what_is_allowed(build, num_beams):
+def test_the_logits_processor_decides_for_each_source_what_is_allowed(model, num_beams):
     allowed = [{7, 8}, {20, 21, 22}, set(range(100, 110))]
 
     def processor(log_probs, new_tokens, source_indexes):
@@ -174,12 +173,11 @@ def test_the_logits_processor_decides_for_each_source_what_is_allowed(build, num
             row[[token for token in range(211) if token not in allowed[index]]] = -np.inf
         return log_probs
 
-    answers = generate(build(), SOURCES, 6, num_beams=num_beams, logits_processor=processor)
+    answers = generate(model, SOURCES, 6, num_beams=num_beams, logits_processor=processor)
     assert all(set(answer) <= tokens for answer, tokens in zip(answers, allowed, strict=True))
 
 
-def test_streaming_gives_what_generate_returns(build):
-    model = build()
+def test_streaming_gives_what_generate_returns(model):
     for options in ({}, {"top_k": 5, "seed": 2}, {"end_id": generate(model, SOURCES[:1], 4)[0][2]}):
         assert (
             list(stream(model, SOURCES[0], max_new_tokens=7, **options))
@@ -187,8 +185,7 @@ def test_streaming_gives_what_generate_returns(build):
         )
 
 
-def test_sources_may_be_arrays_padded_or_none(build):
-    model = build()
+def test_sources_may_be_arrays_padded_or_none(model):
     padded = np.array([[2, 90, 3, 0, 0]])
     assert generate(model, padded, 4) == generate(model, [[2, 90, 3]], 4)
     assert generate(model, [], 4) == []
@@ -217,12 +214,12 @@ def test_sources_may_be_arrays_padded_or_none(build):
         ([[2, 3]], {"logits_processor": lambda p, *_: p - np.inf, "top_p": 0.5}, DataError, "no token to go on with"),
     ],
 )
-def test_what_cannot_be_used_is_said(build, sources, options, error, words):
+def test_what_cannot_be_used_is_said(model, sources, options, error, words):
     with pytest.raises(error, match=words):
-        generate(build(), sources, **{"max_new_tokens": 8, **options})
+        generate(model, sources, **{"max_new_tokens": 8, **options})
 
 
-def test_models_that_predict_no_next_token_are_refused(build):
+def test_models_that_predict_no_next_token_are_refused():
     with pytest.raises(ConfigError, match="application='unilm'"):
         generate(build(application="encoder", with_mlm=True), SOURCES)
     trunk = build()

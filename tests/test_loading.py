@@ -171,6 +171,27 @@ def test_more_groups_in_the_file_than_in_the_config_is_an_error(write):
     assert "group_1" in problem(ALBERT, prefix)
 
 
+def test_weights_keep_nothing_of_the_arrays_they_came_from(tiny_config):
+    shapes = weight_shapes(ModelConfig.from_dict(tiny_config))
+    arrays = {name: aligned(np.ones(shape, "float32")) for name, shape in shapes.items()}
+    trunk = build_model(tiny_config, arrays, model="albert_unshared")
+    for array in arrays.values():
+        array[...] = 7.0
+    assert all((to_numpy(weight) == 1.0).all() for weight in trunk.weights)
+    trunk.compile("sgd", "mse")
+    trunk.fit([np.ones((2, 5), "int32")] * 2, np.zeros((2, 5, 48), "float32"), verbose=0)
+    assert all((array == 7.0).all() for array in arrays.values())
+
+
+def aligned(array):
+    """A copy that begins where backends like it, so that some would use it as it is."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    place = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    place[...] = array
+    return place
+
+
 def test_not_strict_loads_what_fits_and_reports_the_rest(write):
     prefix = write(ALBERT, **{QUERY: None, "stray": np.zeros(2, "float32")})
     report = build_model(ALBERT, prefix, strict=False).load_report

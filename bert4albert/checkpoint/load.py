@@ -87,16 +87,19 @@ class LoadPlan:
         Returns:
             The report. Raises `CheckpointError` if a tensor cannot be read.
         """
+        from keras import ops  # here, since plans are made without a backend too
+
         self.check_repeats()
         filled_by: dict[str, list[str]] = {}
         for weight, stored in self.sources.items():
             filled_by.setdefault(stored.name, []).append(weight)
         for name, weights in filled_by.items():
-            array = np.ascontiguousarray(self.read(weights[0]))
+            tensor = ops.convert_to_tensor(np.ascontiguousarray(self.read(weights[0])))
             for weight in weights:
-                variables[weight].assign(array)
+                # A buffer of its own for each variable: on JAX, training gives its variables' buffers away.
+                variables[weight].assign(ops.copy(tensor))
                 self.report.filled[weight] = name
-            del array  # before the next one is read: never two at a time
+            del tensor  # before the next one is read: never two at a time
         return self.report
 
     def _remedy(self) -> str:

@@ -68,6 +68,8 @@ def run_tests(backend: str, arguments: list[str]) -> int:
     # Tests that do not depend on the backend run once.
     selected = [] if backend == BACKENDS[0] else ["-m", "not once"]
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    # Small models run for moments and are compiled for seconds.
+    environment.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     command = [SCRIPTS / "python", "-m", "pytest", *selected, *arguments]
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:

@@ -230,6 +230,7 @@ def test_summary_shows_the_blocks_and_their_depths(tiny_config):
     assert "block_0: 17,408 parameters, at depth 0, 2" in text
 
 
+@pytest.mark.once
 def test_lora_adapters_train_and_reload(tiny_config, batch, tmp_path):
     trunk = build(tiny_config, "albert_unshared", with_mlm="linear")
     before = outputs_of(trunk, batch)[0]
@@ -244,6 +245,7 @@ def test_lora_adapters_train_and_reload(tiny_config, batch, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method", "ignore:The use of `x.T`")
+@pytest.mark.once
 def test_int8_quantisation_stays_close(tiny_config, batch):
     trunk = build(tiny_config, with_mlm="linear")
     before = outputs_of(trunk, batch)[0]

@@ -28,7 +28,7 @@ from bert4albert.pretraining.objective import Pretraining
 from bert4albert.pretraining.recipe import Recipe
 from bert4albert.pretraining.shards import Shards, tokenize_corpus
 from bert4albert.pretraining.state import load_state, read_progress, save_state
-from bert4albert.pretraining.training import build_training, pretrain
+from bert4albert.pretraining.training import build_training, pretrain, shrink_embeddings
 from bert4albert.text import Tokenizer
 
 VOCABULARY = list(tokenizer().vocab)
@@ -123,10 +123,26 @@ def test_counted_word_embeddings_are_as_long_as_random_ones_and_unseen_words_sta
     name = "embeddings/word/embeddings"
     seen = np.unique(Shards(tmp_path / "run" / "shards").tokens(0))
     scale = 0.02 * CONFIG["embedding_size"] ** 0.5
-    np.testing.assert_allclose(np.linalg.norm(begun[name][seen], axis=1), scale, rtol=1e-5)
+    lengths = np.linalg.norm(begun[name][seen], axis=1)
+    factor = lengths[0] / scale  # by which all were shrunk in the end
+    assert factor == pytest.approx(1.0, abs=0.01)
+    np.testing.assert_allclose(lengths, factor * scale, rtol=1e-5)
     unseen = np.setdiff1d(np.arange(len(VOCABULARY)), seen)
-    assert np.array_equal(begun[name][unseen], random[name][unseen])
+    np.testing.assert_allclose(begun[name][unseen], factor * random[name][unseen], rtol=1e-4)
     assert np.exp(begun["masked_lm/bias"]).sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_embeddings_are_shrunk_without_changing_any_output():
+    trunk = build_training(CONFIG, RECIPE).trunk
+    untidy(trunk)
+    random = np.random.default_rng(0)
+    inputs = [random.integers(1, 306, (3, 9)), random.integers(0, 2, (3, 9)), random.integers(0, 9, (3, 4))]
+    before = [to_numpy(output) for output in trunk(inputs)]
+    shrink_embeddings(trunk)
+    words = weights_of(trunk)["embeddings/word/embeddings"]
+    assert np.sqrt(np.mean(words**2)) == pytest.approx(0.02, rel=1e-4)
+    for expected, output in zip(before, trunk(inputs), strict=True):
+        np.testing.assert_allclose(to_numpy(output), expected, atol=2e-5)
 
 
 def test_unused_masked_positions_do_not_count():
@@ -211,6 +227,7 @@ def test_a_run_killed_with_signal_9_goes_on_bit_for_bit(tmp_path, corpus, whole)
     assert_identical(whole[1], weights_of(run(corpus, tmp_path / "parts")))
     logs = [read_log(folder / "log.csv") for folder in (tmp_path / "parts", whole[0])]
     assert [(row["step"], row["split"]) for row in logs[0]] == [(row["step"], row["split"]) for row in logs[1]]
+    assert all(row["tokens"] == row["step"] * RECIPE.batch_size * RECIPE.length for log in logs for row in log)
 
 
 @pytest.mark.once

@@ -22,16 +22,18 @@ class RunLog:
         every: steps between two lines about training.
         step: the step the run is at; lines about later ones, from before an interruption, are dropped.
         steps: the last step.
+        tokens_per_step: the tokens of a step, padding included.
         tensorboard: whether to write TensorBoard's files too.
     """
 
-    def __init__(self, folder: Path, every: int, step: int, steps: int, tensorboard: bool) -> None:
-        self._folder, self._every, self._steps = folder, every, steps
+    def __init__(
+        self, folder: Path, every: int, step: int, steps: int, tokens_per_step: int, tensorboard: bool
+    ) -> None:
+        self._folder, self._every, self._steps, self._tokens_per_step = folder, every, steps, tokens_per_step
         self._path = folder / "log.csv"
         rows = [row for row in read_log(self._path) if row["step"] <= step]
         write_atomically(self._path, lambda file: file.write(_as_csv(rows).encode()))
         self._seconds = rows[-1]["seconds"] if rows else 0.0
-        self._tokens = rows[-1]["tokens"] if rows else 0
         self._step, self._last = step, time.monotonic()
         self._progress = ProgressLine("Pretraining", step / steps)
         self._board = _TensorBoard(folder / "tensorboard") if tensorboard else None
@@ -42,13 +44,13 @@ class RunLog:
         """Note what was measured on one batch."""
         self._measured.append(measured)
 
-    def training(self, step: int, tokens_per_step: int, last: bool) -> None:
+    def training(self, step: int, last: bool) -> None:
         """Log the averages since the last line, where it is time for one."""
         if step % self._every and not last:
             return
         now = time.monotonic()
-        tokens, seconds = (step - self._step) * tokens_per_step, now - self._last
-        self._tokens, self._seconds = self._tokens + tokens, self._seconds + seconds
+        tokens, seconds = (step - self._step) * self._tokens_per_step, now - self._last
+        self._seconds += seconds
         self._step, self._last = step, now
         measured, self._measured = average(self._measured), []
         self._add(step, "train", measured)
@@ -66,7 +68,7 @@ class RunLog:
         draw_curves(read_log(self._path), self._folder / "curves.png")
 
     def _add(self, step: int, split: str, measured: Mapping[str, float]) -> None:
-        row = {"step": step, "tokens": self._tokens, "seconds": round(self._seconds, 1), "split": split}
+        row = {"step": step, "tokens": step * self._tokens_per_step, "seconds": round(self._seconds, 1), "split": split}
         row |= {name: round(float(value), 5) for name, value in measured.items()}
         with explained(self._path), self._path.open("a", encoding="utf-8", newline="") as file:
             file.write(_as_csv([row], header=False))

@@ -100,7 +100,8 @@ def pretrain(
         shards = tokenize_corpus(valid, tokenizer, folder / "valid_shards", workers)
         held_out = _held_out(shards, tokenizer, recipe, valid_batches)
     run = _Run(training, examples, held_out, recipe, folder)
-    run.train(save_every, RunLog(folder, log_every, run.step, recipe.steps, tensorboard))
+    run.train(save_every, RunLog(folder, log_every, run.step, recipe.steps, run.tokens_per_step, tensorboard))
+    shrink_embeddings(training.trunk)
     save_hf(training.trunk, folder / "model", tokenizer)
     if half:
         store_in_half_precision(folder / "model")
@@ -199,7 +200,7 @@ class _Run:
             while self.step < self.recipe.steps:
                 self._take_step(batches, log)
                 at_end = self.step == self.recipe.steps
-                log.training(self.step, self._tokens_per_step, at_end)
+                log.training(self.step, at_end)
                 if self.step % save_every == 0 or at_end:
                     self._save()
                     self._measure(log)
@@ -220,7 +221,7 @@ class _Run:
         self.step += 1
 
     @property
-    def _tokens_per_step(self) -> int:
+    def tokens_per_step(self) -> int:
         return self.recipe.accumulate * self.recipe.batch_size * self.recipe.length
 
     def _save(self) -> None:
@@ -244,6 +245,23 @@ class _Run:
 def evaluate(training: Pretraining, batches: Sequence[Batch]) -> dict[str, float]:
     """Return the loss and accuracies, averaged over some batches."""
     return average([training.test_on_batch(*_arguments(batch), return_dict=True) for batch in batches])
+
+
+def shrink_embeddings(trunk: Trunk) -> None:
+    """Give the embeddings of a trunk with a masked-LM head the size of fresh ones, which changes no output.
+
+    A norm follows the embeddings, and one whose scale can grow instead precedes the logits tied to them. In
+    pretraining they grow severalfold; the steps of a fine-tuning, whose size does not depend on theirs, would
+    then hardly move them.
+    """
+    weights = dict(trunk.named_weights())
+    words = ops.convert_to_numpy(weights["embeddings/word/embeddings"])
+    factor = float(trunk.config.initializer_range / np.sqrt(np.mean(words**2)))
+    for name, weight in weights.items():
+        if name.startswith("embeddings/") and name.endswith("/embeddings"):
+            weight.assign(weight * factor)
+        elif name.startswith("masked_lm_transform/norm/"):
+            weight.assign(weight / factor)
 
 
 def store_in_half_precision(folder: Path) -> None:

@@ -177,7 +177,7 @@ def trunk_of(model: keras.Model) -> Trunk:
             "or a model on top of it."
         )
     config = found["encoder"].config
-    heads = {
+    heads: dict[str, Any] = {
         "with_pool": config.with_pool if "pooler" in found else None,
         "with_nsp": "sentence" in found,
         "with_mlm": config.with_mlm if "masked_lm" in found else None,

@@ -3,8 +3,9 @@
 Names are imported when they are first used: the data part needs no Keras.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bert4albert.pretraining.recipe import Recipe
@@ -22,12 +23,4 @@ _HOME = {
 
 __all__ = ["Recipe", "Shards", "build_vocabulary", "pretrain", "tokenize_corpus"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'bert4albert.pretraining' has no attribute {name!r}")
-    return getattr(import_module(f"bert4albert.pretraining.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -40,7 +40,9 @@ def cooccurrence_embeddings(shards: Shards, vocab_size: int, embedding_size: int
 
 def log_frequencies(shards: Shards, vocab_size: int) -> np.ndarray:
     """Return the logarithm of every token's share of a corpus, with one occurrence added; float32 [vocab_size]."""
-    counts = 1 + sum(np.bincount(shards.tokens(shard), minlength=vocab_size) for shard in range(len(shards)))
+    counts = np.ones(vocab_size)
+    for shard in range(len(shards)):
+        counts += np.bincount(shards.tokens(shard), minlength=vocab_size)
     return np.log(counts / counts.sum()).astype(np.float32)
 
 

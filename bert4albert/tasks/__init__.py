@@ -3,8 +3,9 @@
 Names are imported when they are first used, so that importing this package loads no Keras backend.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bert4albert.tasks.base import Task, load_task
@@ -35,12 +36,4 @@ __all__ = [
     "pooled_output",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'bert4albert.tasks' has no attribute {name!r}")
-    return getattr(import_module(f"bert4albert.tasks.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

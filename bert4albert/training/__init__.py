@@ -3,8 +3,9 @@
 All of them also work with the plain `compile` and `fit` of Keras. Names are imported when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bert4albert.training.adversarial import adversarial_model
@@ -40,12 +41,4 @@ __all__ = [
     "warmup_linear_decay",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'bert4albert.training' has no attribute {name!r}")
-    return getattr(import_module(f"bert4albert.training.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -93,12 +93,14 @@ class LoadPlan:
         filled_by: dict[str, list[str]] = {}
         for weight, stored in self.sources.items():
             filled_by.setdefault(stored.name, []).append(weight)
-        for name, weights in filled_by.items():
+            self.report.filled[weight] = stored.name
+        # The largest first: smaller ones then fit where the largest have left memory free.
+        for name in sorted(filled_by, key=lambda name: -self.file.tensors[name].num_bytes):
+            weights = filled_by[name]
             tensor = ops.convert_to_tensor(np.ascontiguousarray(self.read(weights[0])))
             for weight in weights:
                 # A buffer of its own for each variable: on JAX, training gives its variables' buffers away.
                 variables[weight].assign(ops.copy(tensor))
-                self.report.filled[weight] = name
             del tensor  # before the next one is read: never two at a time
         return self.report
 

@@ -22,6 +22,7 @@ from bert4albert.checkpoint.dialects import GOOGLE_ALBERT
 from bert4albert.errors import ConfigError, DataError, TokenizerError
 from bert4albert.pretraining.command import main
 from bert4albert.pretraining.examples import Examples
+from bert4albert.pretraining.files import reserved
 from bert4albert.pretraining.logs import read_log
 from bert4albert.pretraining.masking import Masking
 from bert4albert.pretraining.objective import Pretraining
@@ -278,6 +279,15 @@ def test_a_run_that_fails_leaves_the_last_good_state(tmp_path, corpus, monkeypat
             run(corpus, folder, dataclasses.replace(RECIPE, steps=8))
     assert (folder / "state.npz").read_bytes() == before
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.once
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are reserved with flock, which Windows lacks")
+def test_two_runs_never_share_a_folder(tmp_path, corpus):
+    with reserved(tmp_path / "run"), pytest.raises(DataError, match="belongs to a run that is still going"):
+        run(corpus, tmp_path / "run", dataclasses.replace(RECIPE, steps=2))
+    assert not list((tmp_path / "run").iterdir())
+    run(corpus, tmp_path / "run", dataclasses.replace(RECIPE, steps=2))
 
 
 @pytest.mark.once

@@ -1,17 +1,22 @@
-"""Files that appear whole or not at all, and errors of the disk in words."""
+"""Files that appear whole or not at all, a folder that one run has to itself, and errors of the disk in words."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bert4albert.errors import DataError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where a folder is not reserved
+    fcntl = None  # type: ignore[assignment]
 
-@contextmanager
+
+@contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write a file into a `DataError` that says what to do."""
     try:
@@ -42,3 +47,27 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Keep a folder, made if need be, to this process; the system gives it back however the process ends.
+
+    Raises `DataError` where another process holds it, which would write over the same files.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                f"{folder} belongs to a run that is still going: wait for its end, or give another folder."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)

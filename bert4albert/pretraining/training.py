@@ -25,6 +25,7 @@ from bert4albert.model import Trunk
 from bert4albert.pretraining.cooccurrence import cooccurrence_embeddings, log_frequencies
 from bert4albert.pretraining.corpus import Paths
 from bert4albert.pretraining.examples import Batch, Examples, Place, Prefetched
+from bert4albert.pretraining.files import reserved
 from bert4albert.pretraining.logs import RunLog, average
 from bert4albert.pretraining.objective import Pretraining
 from bert4albert.pretraining.optimizers import make_optimizer
@@ -92,19 +93,20 @@ def pretrain(
             f"The vocabulary has {tokenizer.vocab_size} tokens and the config says vocab_size "
             f"{training.trunk.config.vocab_size}: change the config to {tokenizer.vocab_size}."
         )
-    examples = _examples(tokenize_corpus(corpus, tokenizer, folder / "shards", workers), tokenizer, recipe)
-    if recipe.word_embeddings == "counted" and not (folder / _STATE).exists():
-        _start_from_counts(training.trunk, examples.shards, recipe.seed)
-    held_out: list[Batch] = []
-    if valid is not None:
-        shards = tokenize_corpus(valid, tokenizer, folder / "valid_shards", workers)
-        held_out = _held_out(shards, tokenizer, recipe, valid_batches)
-    run = _Run(training, examples, held_out, recipe, folder)
-    run.train(save_every, RunLog(folder, log_every, run.step, recipe.steps, run.tokens_per_step, tensorboard))
-    shrink_embeddings(training.trunk)
-    save_hf(training.trunk, folder / "model", tokenizer)
-    if half:
-        store_in_half_precision(folder / "model")
+    with reserved(folder):
+        examples = _examples(tokenize_corpus(corpus, tokenizer, folder / "shards", workers), tokenizer, recipe)
+        if recipe.word_embeddings == "counted" and not (folder / _STATE).exists():
+            _start_from_counts(training.trunk, examples.shards, recipe.seed)
+        held_out: list[Batch] = []
+        if valid is not None:
+            shards = tokenize_corpus(valid, tokenizer, folder / "valid_shards", workers)
+            held_out = _held_out(shards, tokenizer, recipe, valid_batches)
+        run = _Run(training, examples, held_out, recipe, folder)
+        run.train(save_every, RunLog(folder, log_every, run.step, recipe.steps, run.tokens_per_step, tensorboard))
+        shrink_embeddings(training.trunk)
+        save_hf(training.trunk, folder / "model", tokenizer)
+        if half:
+            store_in_half_precision(folder / "model")
     return training.trunk
 
 

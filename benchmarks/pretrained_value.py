@@ -23,6 +23,7 @@ import numpy as np
 
 from bert4albert import Tokenizer, build_model
 from bert4albert.pretraining.masking import Masking
+from bert4albert.tasks import pooled_output
 from bert4albert.text import make_dataset
 from bert4albert.training import adamw, warmup_linear_decay
 
@@ -57,7 +58,7 @@ def accuracy(args, splits: dict, model: str, pretrained: bool, epochs: int, seed
     source = args.checkpoint if pretrained else Path(args.checkpoint) / "config.json"
     trunk = build_model(source, model=model, dropout_rate=0.1, dtype=args.dtype)
     head = keras.layers.Dense(2, kernel_initializer=trunk.initializer, dtype="float32")
-    classifier = keras.Model(trunk.inputs, head(trunk.output[:, 0]))
+    classifier = keras.Model(trunk.inputs, head(pooled_output(trunk, args.pooling)))
     train, valid = splits["train"], splits["valid"]
     options = {"batch_size": BATCH_SIZE, "maxlen": args.maxlen}
     data = make_dataset(*train, seed=seed, **options)
@@ -77,7 +78,8 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="one epoch of all training texts instead")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--maxlen", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--pooling", choices=["cls", "mean"], default="mean", help="what the classifier sees")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
     tokenizer = Tokenizer(args.checkpoint)

@@ -57,17 +57,21 @@ def reserved(folder: Path) -> Iterator[None]:
     """
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else None
     try:
+        if descriptor is not None:
+            _lock(descriptor, folder)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    with explained(folder):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(
                 f"{folder} belongs to a run that is still going: wait for its end, or give another folder."
             ) from None
-        yield
-    finally:
-        os.close(descriptor)

@@ -36,7 +36,7 @@ def make(folder, layers):
     """Write the checkpoint with random numbers, one tensor at a time."""
     from bert4albert import ModelConfig
     from bert4albert.checkpoint.export import GOOGLE_ALBERT, Weights, write_google
-    from bert4albert.weights import weight_shapes
+    from bert4albert.checkpoint.names import weight_shapes
 
     config = ModelConfig.from_dict(CONFIG | {"num_hidden_layers": layers})
     shapes, random = weight_shapes(config), np.random.default_rng(0)

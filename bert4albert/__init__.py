@@ -9,24 +9,34 @@ from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bert4albert.build import build_model
-    from bert4albert.checkpoint.save import save_google_checkpoint, save_hf
     from bert4albert.config import ModelConfig
-    from bert4albert.errors import Bert4AlbertError, CheckpointError, ConfigError, DataError, TokenizerError
+    from bert4albert.errors import (
+        Bert4AlbertError,
+        CheckpointError,
+        ConfigError,
+        DataError,
+        ExportError,
+        TokenizerError,
+        TrainingError,
+    )
     from bert4albert.model import Trunk, trunk_of
+    from bert4albert.save import save_google_checkpoint, save_hf
     from bert4albert.text import Tokenizer
 
 __version__ = "0.1.0"
 
 _HOME = {
     "build_model": "build",
-    "save_google_checkpoint": "checkpoint.save",
-    "save_hf": "checkpoint.save",
+    "save_google_checkpoint": "save",
+    "save_hf": "save",
     "ModelConfig": "config",
     "Bert4AlbertError": "errors",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "DataError": "errors",
+    "ExportError": "errors",
     "TokenizerError": "errors",
+    "TrainingError": "errors",
     "Trunk": "model",
     "trunk_of": "model",
     "Tokenizer": "text",
@@ -44,7 +54,9 @@ __all__ = [  # noqa: RUF022
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "ExportError",
     "TokenizerError",
+    "TrainingError",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

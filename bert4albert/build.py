@@ -11,8 +11,8 @@ from typing import Any
 import keras
 
 from bert4albert.checkpoint.resolve import open_source, resolve
-from bert4albert.config import did_you_mean, known_keys
-from bert4albert.errors import ConfigError
+from bert4albert.config import known_keys
+from bert4albert.errors import ConfigError, did_you_mean
 from bert4albert.layers.base import weights_follow
 from bert4albert.model import Trunk
 

@@ -154,7 +154,7 @@ def _progress(weights: Weights) -> Iterator[Weights]:
     from rich.console import Console
     from rich.progress import Progress
 
-    from bert4albert.weights import count_parameters, weight_shapes
+    from bert4albert.checkpoint.names import count_parameters, weight_shapes
 
     shapes = weight_shapes(weights.config)
     with Progress(console=Console(stderr=True), transient=True) as progress:

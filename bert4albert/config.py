@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bert4albert.errors import ConfigError
+from bert4albert.errors import ConfigError, did_you_mean, require_choice, require_whole
 from bert4albert.sharing import grouped_schedule, parse_schedule
 
 ACTIVATIONS = ("gelu_tanh", "gelu_erf", "relu", "silu", "tanh", "sigmoid", "elu", "softmax", "linear")
@@ -176,7 +175,7 @@ class ModelConfig:
     def _validated(cls, fields: dict[str, Any], source: str) -> ModelConfig:
         for name, limit in _LIMITS.items():
             if name in fields:
-                _require_count(name, fields[name], limit, source)
+                require_whole(name, fields[name], 1, limit, source)
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             _require_number(name, fields.get(name, 0.0), source, 0.0, 1.0, "0 <= rate < 1")
         for name in ("layer_norm_eps", "initializer_range"):
@@ -191,8 +190,8 @@ class ModelConfig:
         ):
             if not isinstance(fields.get(name, False), bool):
                 raise ConfigError(f"{name} must be True or False; {source} gives {fields[name]!r}.")
-        _require_choice("application", fields.get("application", "encoder"), APPLICATIONS, source)
-        _require_choice("family", fields["family"], FAMILIES, source)
+        require_choice("application", fields.get("application", "encoder"), APPLICATIONS, source)
+        require_choice("family", fields["family"], FAMILIES, source)
         if fields["hidden_size"] % fields["num_attention_heads"]:
             raise ConfigError(
                 f"hidden_size {fields['hidden_size']} is not a multiple of num_attention_heads "
@@ -278,12 +277,6 @@ def canonical_activation(name: Any, dialect: str, argument: str) -> str:
         choices = ", ".join(("gelu", *ACTIVATIONS))
         raise ConfigError(f"{argument}={name!r} is not an activation this package knows; use one of {choices}.")
     return wanted
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ' Did you mean ...?' for the closest known name, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def known_keys() -> list[str]:
@@ -377,21 +370,10 @@ def _settle_schedule(fields: dict[str, Any], source: str) -> None:
     fields["sharing"] = parse_schedule(fields.get("sharing"), own)
 
 
-def _require_count(name: str, value: Any, limit: int, source: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
-        raise ConfigError(f"{name} must be a whole number from 1 to {limit}; {source} gives {value!r:.80}.")
-
-
 def _require_number(name: str, value: Any, source: str, low: float, high: float, expected: str) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value < high:
         raise ConfigError(f"{name} must be {expected}; {source} gives {value!r:.80}.")
-
-
-def _require_choice(name: str, value: Any, choices: tuple[str, ...], source: str) -> None:
-    if value not in choices:
-        hint = did_you_mean(str(value), choices)
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}; {source} gives {value!r:.80}.{hint}")
 
 
 def _is_shallow(value: Any, levels: int = 8) -> bool:

@@ -1,4 +1,11 @@
-"""The errors that a user's input can raise, under one base class."""
+"""The errors that a user's input can raise, under one base class, and how bad input is told."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
 
 
 class Bert4AlbertError(Exception):
@@ -19,3 +26,61 @@ class TokenizerError(Bert4AlbertError, ValueError):
 
 class DataError(Bert4AlbertError, ValueError):
     """A data file or a set of examples that cannot be used."""
+
+
+class TrainingError(Bert4AlbertError, ArithmeticError):
+    """Training that cannot go on, since its loss or its weights are no longer numbers."""
+
+
+class ExportError(Bert4AlbertError, RuntimeError):
+    """A model that cannot be written in the format asked for, with the versions installed."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean ...?' for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(name[:100], list(known), n=1, cutoff=0.75)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def require_choice(
+    name: str, value: Any, choices: Iterable[Any], source: str = "", error: type[Bert4AlbertError] = ConfigError
+) -> None:
+    """Raise an error unless a value is one of the choices.
+
+    Arguments:
+        name: what to call the value.
+        value: what was given.
+        choices: what may be given.
+        source: who gave it, such as the name of a file; '' for a caller.
+        error: the class to raise.
+    """
+    choices = list(choices)
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        hint = did_you_mean(value, filter(_is_text, choices)) if _is_text(value) else ""
+        given = f"; {source} gives {value!r:.80}" if source else f", not {value!r:.80}"
+        raise error(f"{name} must be one of {', '.join(map(str, choices))}{given}.{hint}")
+
+
+def require_whole(
+    name: str,
+    value: Any,
+    low: int,
+    high: int | None = None,
+    source: str = "",
+    error: type[Bert4AlbertError] = ConfigError,
+) -> None:
+    """Raise an error unless a value is a whole number within bounds, NumPy's included.
+
+    Arguments:
+        name, value, source, error: as for `require_choice`.
+        low, high: the bounds, themselves allowed; None for no upper one.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        bound = f"{low} or more" if high is None else f"from {low} to {high}"
+        given = f"; {source} gives {value!r:.80}" if source else f", not {value!r:.80}"
+        raise error(f"{name} must be a whole number, {bound}{given}.")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)

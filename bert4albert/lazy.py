@@ -13,7 +13,7 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
 
     Arguments:
         package: the package's `__name__`.
-        homes: name -> the module within the package that defines it.
+        homes: name -> the module that defines it, relative to the package: "module", or ".module" beside the package.
 
     Returns:
         The package's `__getattr__` and `__dir__` (PEP 562).
@@ -22,7 +22,7 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        return getattr(import_module(f".{homes[name]}", package), name)
 
     def names() -> list[str]:
         return sorted([*vars(sys.modules[package]), *homes])

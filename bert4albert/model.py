@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from bert4albert.backend import register
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError
 from bert4albert.layers import (
@@ -19,7 +20,7 @@ from bert4albert.layers import (
     Pooler,
     SentenceHead,
 )
-from bert4albert.layers.base import ConfiguredLayer, initializer, register
+from bert4albert.layers.base import ConfiguredLayer, initializer
 from bert4albert.sharing import depths_of_block, describe_schedule
 
 _LAYER_CLASSES: dict[str, type[ConfiguredLayer]] = {

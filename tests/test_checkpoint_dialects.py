@@ -13,7 +13,7 @@ from keras import ops
 from bert4albert import CheckpointError, ConfigError, ModelConfig, build_model
 from bert4albert.checkpoint import open_checkpoint
 from bert4albert.checkpoint.dialects import DIALECTS, EARLY_BRIGHTMART, HF_ALBERT, HF_BERT, HF_ELECTRA, detect_dialect
-from bert4albert.weights import weight_shapes
+from bert4albert.checkpoint.names import weight_shapes
 
 HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": "linear"}
 HF_FOLDERS = {

@@ -17,12 +17,12 @@ from safetensors.numpy import load_file, save_file
 
 from bert4albert import CheckpointError, ConfigError, build_model
 from bert4albert.checkpoint import open_checkpoint
-from bert4albert.checkpoint.arrays import write_arrays
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT, HF_BERT
-from bert4albert.checkpoint.safe_tensors import write_safe_tensors
-from bert4albert.checkpoint.tf_bundle import write_tf_bundle
+from bert4albert.checkpoint.formats.arrays import write_arrays
+from bert4albert.checkpoint.formats.safe_tensors import write_safe_tensors
+from bert4albert.checkpoint.formats.tf_bundle import write_tf_bundle
+from bert4albert.checkpoint.names import weight_shapes
 from bert4albert.config import ModelConfig
-from bert4albert.weights import weight_shapes
 
 pytestmark = pytest.mark.once
 

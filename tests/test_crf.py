@@ -8,7 +8,7 @@ import pytest
 from gradients import to_numpy, value_and_gradients
 from keras import ops
 
-from bert4albert.layers.crf import CRF, negative_log_likelihood, viterbi
+from bert4albert.heads.crf import CRF, negative_log_likelihood, viterbi
 
 CASES = [(2, (1,)), (3, (4, 2, 1)), (4, (5, 5, 3)), (1, (3,))]
 

@@ -22,9 +22,9 @@ from safetensors.numpy import save as save_safetensors
 
 from bert4albert import CheckpointError, ConfigError, ModelConfig, build_model
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT, HF_ALBERT
+from bert4albert.checkpoint.formats.tf_bundle import write_tf_bundle
+from bert4albert.checkpoint.names import weight_shapes
 from bert4albert.checkpoint.resolve import heads_in, open_source, resolve
-from bert4albert.checkpoint.tf_bundle import write_tf_bundle
-from bert4albert.weights import weight_shapes
 
 pytestmark = pytest.mark.once
 

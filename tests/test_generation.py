@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from bert4albert import generation
 from bert4albert.build import build_model
-from bert4albert.decoding import CachedDecoding, Decoder
 from bert4albert.errors import ConfigError, DataError
 from bert4albert.generation import generate, stream
+from bert4albert.generation.cache import CachedDecoding, Decoder
+from bert4albert.generation.search import Options, _draw
 
 GOLDEN = [("google_albert", "albert"), ("google_albert", "albert_unshared"), ("google_bert", "bert")]
 END_IDS = {"google_albert": [98, 161], "google_bert": [37, 102, 143]}
@@ -138,7 +138,7 @@ def test_tokens_are_drawn_with_the_probabilities_asked_for(options, expected):
     order = [2, 0, 3, 1]
     log_probs = np.log(np.array([0.4, 0.3, 0.2, 0.1], "float32"))[order]
     generator = np.random.default_rng(0)
-    drawn = [generation._draw(log_probs, generation._Options(**options), generator) for _ in range(4000)]
+    drawn = [_draw(log_probs, Options(**options), generator) for _ in range(4000)]
     frequencies = np.bincount(drawn, minlength=4) / 4000
     np.testing.assert_allclose(frequencies, np.array(expected)[order], atol=0.03)
 

@@ -11,9 +11,9 @@ from gradients import to_numpy
 
 from bert4albert import CheckpointError, ConfigError, build_model
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT, GOOGLE_BERT
-from bert4albert.checkpoint.tf_bundle import TFBundle
+from bert4albert.checkpoint.formats.tf_bundle import TFBundle
+from bert4albert.checkpoint.names import weight_shapes
 from bert4albert.config import ModelConfig
-from bert4albert.weights import weight_shapes
 
 BERT = {
     "vocab_size": 53,

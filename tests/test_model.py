@@ -7,7 +7,7 @@ from conftest import untidy
 from gradients import to_numpy
 
 from bert4albert import ConfigError, build_model, trunk_of
-from bert4albert.weights import count_parameters, weight_shapes
+from bert4albert.checkpoint.names import count_parameters, weight_shapes
 
 MODELS = {
     "albert": {"model": "albert"},

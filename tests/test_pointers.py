@@ -8,8 +8,8 @@ from gradients import to_numpy, value_and_gradients
 from keras import ops
 
 from bert4albert.errors import ConfigError
-from bert4albert.layers.conditional_norm import ConditionalLayerNormalization
-from bert4albert.layers.pointers import (
+from bert4albert.heads.conditional_norm import ConditionalLayerNormalization
+from bert4albert.heads.pointers import (
     EfficientGlobalPointer,
     GlobalPointer,
     multilabel_crossentropy,

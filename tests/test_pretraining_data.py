@@ -15,7 +15,7 @@ from bert4albert.pretraining.corpus import Corpus
 from bert4albert.pretraining.examples import Examples, Place, Prefetched
 from bert4albert.pretraining.masking import Masking
 from bert4albert.pretraining.shards import Shards, tokenize_corpus
-from bert4albert.pretraining.vocabulary import SPECIAL_TOKENS, build_vocabulary
+from bert4albert.pretraining.vocabulary_building import SPECIAL_TOKENS, build_vocabulary
 from bert4albert.text import Tokenizer
 
 pytestmark = pytest.mark.once

@@ -20,9 +20,9 @@ from test_pretraining_data import tokenizer, write_corpus
 from bert4albert import build_model
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT
 from bert4albert.errors import ConfigError, DataError, TokenizerError
+from bert4albert.files import reserved
 from bert4albert.pretraining.command import main
 from bert4albert.pretraining.examples import Examples
-from bert4albert.pretraining.files import reserved
 from bert4albert.pretraining.logs import read_log
 from bert4albert.pretraining.masking import Masking
 from bert4albert.pretraining.objective import Pretraining

@@ -10,7 +10,7 @@ from gradients import to_numpy, value_and_gradients
 from keras import ops
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
-from bert4albert.layers.half_pointers import CasRelLoss, ObjectPointers, SubjectSampler, power_crossentropy
+from bert4albert.heads.half_pointers import CasRelLoss, ObjectPointers, SubjectSampler, power_crossentropy
 from bert4albert.tasks.relations import METHODS, Relation, RelationExtractor
 
 # tests/test_tasks.py runs every task on every backend.

@@ -9,8 +9,7 @@ import pytest
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.generation import generate
-from bert4albert.tasks import seq2seq
-from bert4albert.tasks.seq2seq import ReadingComprehension, Seq2Seq
+from bert4albert.tasks import ReadingComprehension, Seq2Seq, seq2seq
 
 # tests/test_tasks.py runs every task on every backend.
 pytestmark = pytest.mark.once

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bert4albert.checkpoint.arrays import Arrays, NumpyArchive
-from bert4albert.checkpoint.files import TensorFile
 from bert4albert.checkpoint.folders import find_checkpoint
-from bert4albert.checkpoint.pytorch import open_pytorch
-from bert4albert.checkpoint.safe_tensors import SafeTensors
-from bert4albert.checkpoint.sharded import Sharded
-from bert4albert.checkpoint.tf_bundle import TFBundle
+from bert4albert.checkpoint.formats.arrays import Arrays, NumpyArchive
+from bert4albert.checkpoint.formats.pytorch import open_pytorch
+from bert4albert.checkpoint.formats.safe_tensors import SafeTensors
+from bert4albert.checkpoint.formats.sharded import Sharded
+from bert4albert.checkpoint.formats.tensor_file import TensorFile
+from bert4albert.checkpoint.formats.tf_bundle import TFBundle
 from bert4albert.errors import CheckpointError
 
 _BY_SUFFIX = {

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from bert4albert.checkpoint.names import weight_shapes
 from bert4albert.config import ACTIVATIONS, ModelConfig
 from bert4albert.errors import CheckpointError
-from bert4albert.weights import weight_shapes
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bert4albert.checkpoint.arrays import write_arrays
 from bert4albert.checkpoint.dialects import (
     CANONICAL,
     EARLY_BRIGHTMART,
@@ -27,13 +26,14 @@ from bert4albert.checkpoint.dialects import (
     HF_ELECTRA,
     Dialect,
 )
-from bert4albert.checkpoint.files import replacing
-from bert4albert.checkpoint.safe_tensors import write_safe_tensors
-from bert4albert.checkpoint.tf_bundle import write_tf_bundle
-from bert4albert.config import ModelConfig, did_you_mean, read_config
-from bert4albert.errors import CheckpointError
+from bert4albert.checkpoint.formats.arrays import write_arrays
+from bert4albert.checkpoint.formats.safe_tensors import write_safe_tensors
+from bert4albert.checkpoint.formats.tensor_file import replacing
+from bert4albert.checkpoint.formats.tf_bundle import write_tf_bundle
+from bert4albert.checkpoint.names import Shape, in_other_block, weight_shapes
+from bert4albert.config import ModelConfig, read_config
+from bert4albert.errors import CheckpointError, did_you_mean
 from bert4albert.sharing import blocks_to_fill, fewest_groups
-from bert4albert.weights import Shape, in_other_block, weight_shapes
 
 if TYPE_CHECKING:
     from bert4albert.text import Tokenizer

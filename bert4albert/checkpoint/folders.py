@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from bert4albert.config import did_you_mean
-from bert4albert.errors import CheckpointError, ConfigError
+from bert4albert.errors import CheckpointError, ConfigError, did_you_mean
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 

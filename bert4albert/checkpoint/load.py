@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from bert4albert.checkpoint.dialects import Dialect, Stored
-from bert4albert.checkpoint.files import FLOATS, TensorFile
+from bert4albert.checkpoint.formats.tensor_file import FLOATS, TensorFile
+from bert4albert.checkpoint.names import in_other_block, weight_shapes
 from bert4albert.checkpoint.report import LoadReport
-from bert4albert.checkpoint.vocabulary import VocabularyRows
+from bert4albert.checkpoint.vocabulary_rows import VocabularyRows
 from bert4albert.config import ModelConfig
 from bert4albert.errors import CheckpointError
 from bert4albert.sharing import blocks_to_fill, grouped_schedule
-from bert4albert.weights import in_other_block, weight_shapes
 
 _HEADS = {
     "pooler/": "the pooler, which the model was built without",

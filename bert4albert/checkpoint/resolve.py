@@ -9,12 +9,12 @@ from typing import Any
 
 from bert4albert.checkpoint import open_checkpoint
 from bert4albert.checkpoint.dialects import Dialect, detect_dialect
-from bert4albert.checkpoint.files import TensorFile
 from bert4albert.checkpoint.folders import find_config, model_folder, no_such_model
+from bert4albert.checkpoint.formats.tensor_file import TensorFile
 from bert4albert.checkpoint.load import LoadPlan, plan_loading
-from bert4albert.checkpoint.vocabulary import VocabularyRows
-from bert4albert.config import FAMILIES, ModelConfig, did_you_mean, guess_family, read_config
-from bert4albert.errors import CheckpointError, ConfigError
+from bert4albert.checkpoint.vocabulary_rows import VocabularyRows
+from bert4albert.config import FAMILIES, ModelConfig, guess_family, read_config
+from bert4albert.errors import CheckpointError, ConfigError, did_you_mean
 
 MODELS = ("albert", "albert_unshared", "bert")
 

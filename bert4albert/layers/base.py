@@ -11,8 +11,6 @@ import keras
 
 from bert4albert.config import ModelConfig
 
-register = keras.saving.register_keras_serializable(package="bert4albert")
-
 
 def activation(name: str) -> Callable[[Any], Any]:
     """Return the function of an entry of `config.ACTIVATIONS`."""

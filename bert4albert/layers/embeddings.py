@@ -8,8 +8,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from bert4albert.backend import register
 from bert4albert.errors import ConfigError
-from bert4albert.layers.base import ConfiguredLayer, initializer, register
+from bert4albert.layers.base import ConfiguredLayer, initializer
 
 
 @register

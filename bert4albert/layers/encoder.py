@@ -7,8 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from bert4albert.backend import register
 from bert4albert.layers.attention import Attention, attention_bias
-from bert4albert.layers.base import ConfiguredLayer, activation, register
+from bert4albert.layers.base import ConfiguredLayer, activation
 
 
 @register

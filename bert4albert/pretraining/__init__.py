@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from bert4albert.pretraining.recipe import Recipe
     from bert4albert.pretraining.shards import Shards, tokenize_corpus
     from bert4albert.pretraining.training import pretrain
-    from bert4albert.pretraining.vocabulary import build_vocabulary
+    from bert4albert.pretraining.vocabulary_building import build_vocabulary
 
 _HOME = {
     "Recipe": "recipe",
     "Shards": "shards",
-    "build_vocabulary": "vocabulary",
+    "build_vocabulary": "vocabulary_building",
     "pretrain": "training",
     "tokenize_corpus": "shards",
 }

@@ -86,8 +86,8 @@ def _recipe_fields() -> dict[str, tuple[type, Any]]:
 
 
 def _build_vocabulary(args: argparse.Namespace) -> int:
-    from bert4albert.pretraining.files import write_atomically
-    from bert4albert.pretraining.vocabulary import build_vocabulary
+    from bert4albert.files import write_atomically
+    from bert4albert.pretraining.vocabulary_building import build_vocabulary
 
     tokens = build_vocabulary(args.corpus, args.size, args.minimum_count, not args.cased)
     write_atomically(Path(args.out), lambda file: file.write("".join(f"{token}\n" for token in tokens).encode()))

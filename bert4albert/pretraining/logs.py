@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bert4albert.pretraining.files import explained, write_atomically
+from bert4albert.files import explained, write_atomically
 from bert4albert.pretraining.progress import ProgressLine
 
 _COLUMNS = ("step", "tokens", "seconds", "split", "loss", "mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")

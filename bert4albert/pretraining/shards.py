@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from bert4albert.errors import DataError
+from bert4albert.files import write_atomically
 from bert4albert.pretraining.corpus import Corpus, Document, Paths
-from bert4albert.pretraining.files import write_atomically
 from bert4albert.pretraining.progress import ProgressLine
 from bert4albert.text import Tokenizer
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from bert4albert.errors import DataError
-from bert4albert.pretraining.files import write_atomically
+from bert4albert.files import write_atomically
 
 
 def save_state(path: Path, model: keras.Model, progress: dict[str, Any]) -> None:

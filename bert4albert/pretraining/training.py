@@ -16,22 +16,22 @@ import numpy as np
 from keras import ops
 
 from bert4albert.build import build_model
-from bert4albert.checkpoint.files import replacing
-from bert4albert.checkpoint.safe_tensors import SafeTensors, write_safe_tensors
-from bert4albert.checkpoint.save import save_hf
+from bert4albert.checkpoint.formats.safe_tensors import SafeTensors, write_safe_tensors
+from bert4albert.checkpoint.formats.tensor_file import replacing
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError, DataError
+from bert4albert.files import reserved
 from bert4albert.model import Trunk
 from bert4albert.pretraining.cooccurrence import cooccurrence_embeddings, log_frequencies
 from bert4albert.pretraining.corpus import Paths
 from bert4albert.pretraining.examples import Batch, Examples, Place, Prefetched
-from bert4albert.pretraining.files import reserved
 from bert4albert.pretraining.logs import RunLog, average
 from bert4albert.pretraining.objective import Pretraining
-from bert4albert.pretraining.optimizers import make_optimizer
+from bert4albert.pretraining.optimizer import make_optimizer
 from bert4albert.pretraining.recipe import Recipe
 from bert4albert.pretraining.shards import Shards, tokenize_corpus
 from bert4albert.pretraining.state import load_state, read_progress, save_state
+from bert4albert.save import save_hf
 from bert4albert.text import Tokenizer
 
 _STATE = "state.npz"

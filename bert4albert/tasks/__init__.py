@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from bert4albert.tasks.base import Task, load_task
     from bert4albert.tasks.classification import TextClassifier, pooled_output
+    from bert4albert.tasks.reading_comprehension import ReadingComprehension
     from bert4albert.tasks.relations import RelationExtractor
-    from bert4albert.tasks.seq2seq import ReadingComprehension, Seq2Seq
+    from bert4albert.tasks.seq2seq import Seq2Seq
     from bert4albert.tasks.tagging import Tagger
+    from bert4albert.tasks.task import Task, load_task
 
 _HOME = {
-    "Task": "base",
-    "load_task": "base",
+    "Task": "task",
+    "load_task": "task",
     "TextClassifier": "classification",
     "pooled_output": "classification",
     "RelationExtractor": "relations",
-    "ReadingComprehension": "seq2seq",
+    "ReadingComprehension": "reading_comprehension",
     "Seq2Seq": "seq2seq",
     "Tagger": "tagging",
 }

@@ -12,49 +12,14 @@ import numpy as np
 from keras import ops
 
 from bert4albert.errors import ConfigError, DataError
-from bert4albert.layers.base import register
+from bert4albert.heads import FirstToken, MeanPooling
 from bert4albert.model import Trunk
-from bert4albert.tasks.base import Task
-from bert4albert.tasks.files import read_json, read_table
+from bert4albert.tasks.data_files import read_json, read_table
+from bert4albert.tasks.task import Task
 from bert4albert.text import Tokenizer
 
 POOLINGS = ("cls", "mean", "pooler")
 _TEXT_KEYS = ("text", "sentence", "sentence1", "second_text", "sentence2")
-
-
-@register
-class MeanPooling(keras.layers.Layer):
-    """Average the hidden states of a text, padding left out.
-
-    Call arguments:
-        hidden_states: [batch, length, hidden_size].
-        token_ids: [batch, length]; 0 is padding.
-
-    Returns:
-        [batch, hidden_size].
-    """
-
-    def call(self, hidden_states: Any, token_ids: Any) -> Any:
-        """Return the mean over the positions that are not padding."""
-        weights = ops.cast(ops.not_equal(token_ids, 0), hidden_states.dtype)[:, :, None]
-        return ops.sum(hidden_states * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
-
-    def compute_output_shape(self, hidden_states_shape: Any, token_ids_shape: Any = None) -> Any:
-        """Return [batch, hidden_size]."""
-        return (hidden_states_shape[0], hidden_states_shape[-1])
-
-
-@register
-class FirstToken(keras.layers.Layer):
-    """Take the hidden state of [CLS]: [batch, length, hidden_size] to [batch, hidden_size]."""
-
-    def call(self, hidden_states: Any) -> Any:
-        """Return the first position."""
-        return hidden_states[:, 0]
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Return [batch, hidden_size]."""
-        return (input_shape[0], input_shape[-1])
 
 
 def pooled_output(trunk: Trunk, pooling: str = "cls") -> keras.KerasTensor:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from bert4albert.batches import make_dataset
 from bert4albert.errors import ConfigError, DataError
-from bert4albert.layers.half_pointers import (
+from bert4albert.heads.half_pointers import (
     INITIAL_LOGIT,
     OBJECT_POWER,
     SUBJECT_POWER,
@@ -18,12 +19,12 @@ from bert4albert.layers.half_pointers import (
     ObjectPointers,
     SubjectSampler,
 )
-from bert4albert.layers.pointers import GlobalPointer, span_loss
+from bert4albert.heads.pointers import GlobalPointer, span_loss
 from bert4albert.model import Trunk
-from bert4albert.tasks.base import Task
-from bert4albert.tasks.files import read_json
+from bert4albert.tasks.data_files import read_json
 from bert4albert.tasks.spans import TokenizedTexts, check_choice, precision_recall_f1
-from bert4albert.text import Tokenizer, make_dataset
+from bert4albert.tasks.task import Task
+from bert4albert.text import Tokenizer
 
 METHODS = ("casrel", "gplinker")
 # No text has as many; it keeps an untrained model from pairing all spans of a text with one another.

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bert4albert.config import did_you_mean
-from bert4albert.errors import ConfigError
+from bert4albert.errors import ConfigError, did_you_mean
 from bert4albert.text import Tokenizer
 
 _SENTENCE_ENDS = "。！？；!?;\n"

@@ -12,12 +12,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from bert4albert.batches import make_dataset
 from bert4albert.errors import ConfigError, DataError
-from bert4albert.layers.crf import CRF
-from bert4albert.layers.pointers import EfficientGlobalPointer, GlobalPointer, span_loss
+from bert4albert.heads.crf import CRF
+from bert4albert.heads.pointers import EfficientGlobalPointer, GlobalPointer, span_loss
 from bert4albert.model import Trunk
-from bert4albert.tasks.base import Task
-from bert4albert.tasks.files import read_lines
+from bert4albert.tasks.data_files import read_lines
 from bert4albert.tasks.spans import (
     TokenizedTexts,
     check_choice,
@@ -26,7 +26,8 @@ from bert4albert.tasks.spans import (
     tag_set,
     tags_of_spans,
 )
-from bert4albert.text import Tokenizer, make_dataset
+from bert4albert.tasks.task import Task
+from bert4albert.text import Tokenizer
 
 SCHEMES = ("BIO", "BIOES")
 _POINTERS = {"global_pointer": GlobalPointer, "efficient_global_pointer": EfficientGlobalPointer}

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from bert4albert.batches.padding import pad
 from bert4albert.errors import TokenizerError
-from bert4albert.text.padding import pad
 from bert4albert.text.sentence_piece import SentencePiece
 from bert4albert.text.vocabulary import is_redundant, load_engine, save_engine
 from bert4albert.text.word_piece import WordPiece

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from bert4albert.backend import seeded_dropout
     from bert4albert.training.adversarial import adversarial_model
     from bert4albert.training.evaluator import Evaluator
     from bert4albert.training.moving_average import MovingAverage
     from bert4albert.training.optimizers import adamw, default_optimizer, layerwise
     from bert4albert.training.schedules import PiecewiseLinear, piecewise_linear, warmup_linear_decay
-    from bert4albert.training.seeds import seeded_dropout
 
 _HOME = {
     "Evaluator": "evaluator",
@@ -24,7 +24,7 @@ _HOME = {
     "default_optimizer": "optimizers",
     "layerwise": "optimizers",
     "piecewise_linear": "schedules",
-    "seeded_dropout": "seeds",
+    "seeded_dropout": ".backend",
     "warmup_linear_decay": "schedules",
 }
 

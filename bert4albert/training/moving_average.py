@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from bert4albert.backend import register
 from bert4albert.errors import ConfigError
-from bert4albert.layers.base import register
 
 
 @register

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from bert4albert.backend import register
 from bert4albert.errors import ConfigError
-from bert4albert.layers.base import register
 
 
 @register

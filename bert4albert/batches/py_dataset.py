@@ -4,7 +4,7 @@ from itertools import count
 
 import keras
 
-from bert4albert.text.datasets import Batches
+from bert4albert.batches.datasets import Batches
 
 
 class BatchesDataset(keras.utils.PyDataset):

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from bert4albert.backend import register
 from bert4albert.errors import ConfigError
-from bert4albert.layers.base import register
 
 # Finite, so that 0 * mask is 0 and not NaN; far below any score, and its exponential is 0 in float32.
 _RULED_OUT = -1e12

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from bert4albert.checkpoint.export import Weights, google_dialect, hf_dialect, write_google, write_hf
+from bert4albert.checkpoint.names import weight_shapes
 from bert4albert.errors import CheckpointError
 from bert4albert.model import trunk_of
-from bert4albert.weights import weight_shapes
 
 if TYPE_CHECKING:
     from bert4albert.text import Tokenizer

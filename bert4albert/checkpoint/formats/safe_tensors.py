@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bert4albert.checkpoint.files import DamagedError, TensorFile, TensorInfo, item_size, read_slice
+from bert4albert.checkpoint.formats.tensor_file import DamagedError, TensorFile, TensorInfo, item_size, read_slice
 from bert4albert.errors import CheckpointError
 
 _DTYPES = {

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from bert4albert.checkpoint.files import TensorFile, read_whole
+from bert4albert.checkpoint.formats.tensor_file import TensorFile, read_whole
 from bert4albert.errors import CheckpointError
 
 _MOST_INDEX_BYTES = 3 * 2**20

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from bert4albert.batches.padding import Ragged, as_numbers, round_up
 from bert4albert.errors import DataError
-from bert4albert.text.padding import Ragged, as_numbers, round_up
 
 
 class Batches:
@@ -131,7 +131,7 @@ def make_dataset(inputs: Any, targets: Any = None, sample_weight: Any = None, **
     batches = Batches(inputs, targets, sample_weight, **options)
     if keras.backend.backend() == "tensorflow":
         return _tensorflow_dataset(batches)
-    from bert4albert.text.py_dataset import BatchesDataset
+    from bert4albert.batches.py_dataset import BatchesDataset
 
     return BatchesDataset(batches)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from bert4albert.checkpoint.files import DamagedError, TensorFile, TensorInfo, read_slice, read_whole
+from bert4albert.checkpoint.formats.tensor_file import DamagedError, TensorFile, TensorInfo, read_slice, read_whole
 from bert4albert.errors import CheckpointError
 
 _MAGIC = 0xDB4775248B80FB57

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.layers.base import register
+from bert4albert.backend import register
 
 
 @register

@@ -12,11 +12,12 @@ from typing import Any, Self
 import keras
 
 from bert4albert import tasks
-from bert4albert.config import ModelConfig, did_you_mean
-from bert4albert.errors import ConfigError, DataError
+from bert4albert.batches import make_dataset, predict_in_buckets
+from bert4albert.config import ModelConfig
+from bert4albert.errors import ConfigError, DataError, did_you_mean
 from bert4albert.model import Trunk, trunk_of
 from bert4albert.tasks.folder import replace_folder
-from bert4albert.text import Tokenizer, make_dataset, predict_in_buckets
+from bert4albert.text import Tokenizer
 from bert4albert.training import Evaluator, MovingAverage, adversarial_model, default_optimizer, seeded_dropout
 
 Data = str | os.PathLike[str] | Sequence[Any]

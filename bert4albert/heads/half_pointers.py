@@ -11,8 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.layers.base import register
-from bert4albert.layers.conditional_norm import ConditionalLayerNormalization
+from bert4albert.backend import register
+from bert4albert.heads.conditional_norm import ConditionalLayerNormalization
 
 SUBJECT_POWER, OBJECT_POWER = 2, 4
 # The powers of the sigmoid, which suit targets that are rarely 1, and the logit that new pointers give. Together they

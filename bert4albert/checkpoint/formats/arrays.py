@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bert4albert.checkpoint.files import TensorFile, TensorInfo
-from bert4albert.checkpoint.zipped import Zipped
+from bert4albert.checkpoint.formats.tensor_file import TensorFile, TensorInfo
+from bert4albert.checkpoint.formats.zipped import Zipped
 from bert4albert.errors import CheckpointError
 
 

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from keras import ops
 
-from bert4albert.compiled import compiled, compiles
+from bert4albert.backend import compiled, compiles
+from bert4albert.batches.padding import pad, round_up
 from bert4albert.model import Trunk
-from bert4albert.text.padding import pad, round_up
-
-
-class Decoding(Protocol):
-    """The growing continuations of a batch of sources, `num_beams` each."""
-
-    def start(self) -> np.ndarray:
-        """Return the log probabilities of the first new token, float32 [sources, 1, vocab_size]."""
-
-    def advance(self, parents: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """Append a token to each beam, and return the log probabilities of the next one.
-
-        Arguments:
-            parents: int [sources, num_beams], the beam that each new beam continues.
-            tokens: int [sources, num_beams], the token that it appends.
-
-        Returns:
-            float32 [sources, num_beams, vocab_size].
-        """
 
 
 class Decoder:

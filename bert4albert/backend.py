@@ -1,11 +1,15 @@
-"""Compiling a function of arrays for the backend in use: the one place where the backends differ."""
+"""All that differs by backend: registering, compiling, seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
+
+register = keras.saving.register_keras_serializable(package="bert4albert")
 
 
 def compiles() -> bool:
@@ -50,3 +54,25 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable
     import torch
 
     return torch.inference_mode()(function)
+
+
+@contextmanager
+def seeded_dropout(model: keras.Model, seed: int) -> Iterator[None]:
+    """Start the random numbers of all dropout layers of a model from a seed, inside a `with` block.
+
+    Arguments:
+        model: the model that trains inside the block.
+        seed: the seed; the same one drops the same units again.
+    """
+    for index, variable in enumerate(model.variables):
+        if variable.name == "seed_generator_state":
+            variable.assign(np.array([seed, index], variable.dtype))
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    # There Keras' dropout draws from PyTorch's own state, unless each layer has a seed.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from bert4albert.checkpoint.arrays import Arrays
-from bert4albert.checkpoint.files import DamagedError, TensorFile, TensorInfo, item_size, read_start
-from bert4albert.checkpoint.zipped import Zipped
+from bert4albert.checkpoint.formats.arrays import Arrays
+from bert4albert.checkpoint.formats.tensor_file import DamagedError, TensorFile, TensorInfo, item_size, read_start
+from bert4albert.checkpoint.formats.zipped import Zipped
 from bert4albert.errors import CheckpointError
 
 _DTYPES = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from bert4albert.build import build_model
+    from bert4albert.build import build_model, merge_depths
     from bert4albert.config import ModelConfig
     from bert4albert.errors import (
         Bert4AlbertError,
@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "build_model": "build",
+    "merge_depths": "build",
     "save_google_checkpoint": "save",
     "save_hf": "save",
     "ModelConfig": "config",
@@ -44,6 +45,7 @@ _HOME = {
 
 __all__ = [  # noqa: RUF022
     "build_model",
+    "merge_depths",
     "save_google_checkpoint",
     "save_hf",
     "Tokenizer",

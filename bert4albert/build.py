@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import keras
+import numpy as np
 
+from bert4albert.checkpoint.export import merged
 from bert4albert.checkpoint.resolve import open_source, resolve
-from bert4albert.config import known_keys
+from bert4albert.config import ModelConfig, known_keys
 from bert4albert.errors import ConfigError, did_you_mean
 from bert4albert.layers.base import weights_follow
-from bert4albert.model import Trunk
+from bert4albert.model import Trunk, trunk_of, weights_of
 
 
 def build_model(
@@ -32,10 +34,12 @@ def build_model(
     hierarchical_position: bool | float = False,
     custom_position_ids: bool = False,
     dropout_rate: float | None = None,
-    sharing: str | Sequence[int] | None = None,
+    sharing: str | Sequence[int] | Mapping[str, Any] | None = None,
+    depth_lora: int | Mapping[str, Any] | bool | None = None,
+    depth_bias: bool | None = None,
     strict: bool = True,
     fresh_heads: bool = False,
-    remat: bool = False,
+    remat: bool | None = None,
     dtype: Any = None,
     name: str | None = None,
     **overrides: Any,
@@ -62,7 +66,14 @@ def build_model(
         custom_position_ids: add an input [batch, length] of position ids.
         dropout_rate: dropout after embeddings and layers, in place of the config's; `attention_dropout_rate`
             replaces the one on attention weights.
-        sharing: 'shared', 'unshared', or the block used at each depth, as a list.
+        sharing: how much of the sharing to keep: 'shared' (the checkpoint's own), 'unshared', 'groups:K', 'cycle:K',
+            'cycle_rev:K', 'sandwich', 'middle_cycle:K', a list with the block used at each depth, or a dictionary of
+            one of these for some of the parts 'attention', 'feed_forward', 'norm' (or 'attention_norm',
+            'output_norm'); see `sharing.parse_schedule`.
+        depth_lora: a rank, or a dictionary of 'rank', 'parts' and 'alpha': each depth adds a low-rank update of its
+            own, nothing at first, to the kernels that it uses (arXiv:2410.20672). False for none where the config has
+            one.
+        depth_bias: each depth adds an offset of its own, zero at first, to the biases and norms that it uses.
         strict: raise for anything missing, unexpected or mis-shaped; False leaves it in `load_report`.
         fresh_heads: let heads that the checkpoint lacks start at random.
         remat: keep no activations inside the blocks for the backward pass, but compute them again: less memory,
@@ -86,6 +97,9 @@ def build_model(
         "hierarchical_position": hierarchical_position or None,
         "custom_position_ids": custom_position_ids,
         "hidden_dropout_prob": dropout_rate,
+        "depth_lora": depth_lora,
+        "depth_bias": depth_bias,
+        "remat": remat,
     }
     model_config, plan = resolve(
         open_source(config, checkpoint),
@@ -96,16 +110,45 @@ def build_model(
         fresh_heads,
         **{**settings, **overrides},
     )
-    if plan is not None and strict:
-        plan.check()
-    blocks = [f"block_{b}" for b in range(model_config.num_blocks)]
-    with (
-        keras.RematScope("list_of_layers", layer_names=blocks) if remat else nullcontext(),
-        weights_follow() if plan is not None and plan.fills_everything else nullcontext(),
-    ):
+    if plan is not None:
+        if strict:
+            plan.check()
+        plan.check_equal()
+    with weights_follow() if plan is not None and plan.fills_everything else nullcontext():
         trunk = Trunk(model_config, dtype=dtype, name=name)
     if plan is not None:
         trunk.load_report = plan.fill(dict(trunk.named_weights()))
+    return trunk
+
+
+def merge_depths(model: keras.Model) -> Trunk:
+    """Return a plain trunk with a block of its own at each depth, into which what the depth adds has gone.
+
+    Arguments:
+        model: a trunk, or a model on top of one; it stays as it is.
+
+    Returns:
+        A new unshared trunk without `depth_lora` and `depth_bias`, equal up to rounding.
+    """
+    trunk = trunk_of(model)
+    config = trunk.config.replace(sharing="unshared", depth_lora=None, depth_bias=False)
+    return trunk_from(config, merged(weights_of(trunk)).read, trunk.encoder.dtype_policy, trunk.name)
+
+
+def trunk_from(
+    config: ModelConfig, read: Callable[[str], np.ndarray], dtype: Any = None, name: str | None = None
+) -> Trunk:
+    """Return a new trunk with given weights.
+
+    Arguments:
+        config: the trunk's config.
+        read: returns the value of each weight by its canonical name.
+        dtype, name: as for `build_model`.
+    """
+    with weights_follow():
+        trunk = Trunk(config, dtype=dtype, name=name)
+    for weight, variable in trunk.named_weights():
+        variable.assign(read(weight))
     return trunk
 
 

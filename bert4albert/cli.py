@@ -138,7 +138,7 @@ def _open_weights(options: argparse.Namespace) -> tuple[Weights, Tokenizer | Non
     if plan is None or source.file is None:
         raise CheckpointError(f"{options.source} holds no checkpoint to convert.")
     plan.check()
-    plan.check_repeats()
+    plan.check_equal()
     wide = any(source.file.tensors[stored.name].dtype == "float64" for stored in plan.sources.values())
     folder = model_folder(options.source) or Path(options.source).parent
     vocabulary = find_vocabulary(folder)

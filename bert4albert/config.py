@@ -3,67 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from bert4albert.errors import ConfigError, did_you_mean, require_choice, require_whole
-from bert4albert.sharing import grouped_schedule, parse_schedule
-
-ACTIVATIONS = ("gelu_tanh", "gelu_erf", "relu", "silu", "tanh", "sigmoid", "elu", "softmax", "linear")
-APPLICATIONS = ("encoder", "lm", "unilm")
-FAMILIES = ("albert", "bert", "electra")
-
-_ACTIVATION_ALIASES = {
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python": "gelu_erf",
-    "swish": "silu",
-}
-
-_KEY_ALIASES = {
-    "max_position": "max_position_embeddings",
-    "segment_vocab_size": "type_vocab_size",
-    "dropout_rate": "hidden_dropout_prob",
-    "attention_dropout_rate": "attention_probs_dropout_prob",
-    "layer_norm_epsilon": "layer_norm_eps",
-}
-
-# Keys that change the architecture in ways not built here: only these values are the architecture we build.
-_ONLY_ACCEPTED: dict[str, tuple[Any, ...]] = {
-    "ln_type": ("postln",),
-    "position_embedding_type": ("absolute",),
-    "net_structure_type": (0,),
-    "gap_size": (0,),
-    "num_memory_blocks": (0,),
-    "down_scale_factor": (1,),
-    "layers_to_keep": ([],),
-    "directionality": ("bidi",),
-    "pooler_type": ("first_token_transform",),
-    "is_decoder": (False,),
-    "is_encoder_decoder": (False,),
-    "add_cross_attention": (False,),
-    "tie_word_embeddings": (True,),
-    "pruned_heads": ({},),
-    "model_type": FAMILIES,
-}
-
-_HARMLESS = frozenset(
-    """architectures bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id mask_token_id
-    classifier_dropout classifier_dropout_prob dtype torch_dtype transformers_version use_cache
-    pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head
-    summary_activation summary_last_dropout summary_type summary_use_proj
-    id2label label2id num_labels problem_type finetuning_task task_specific_params tokenizer_class
-    _name_or_path name_or_path output_past output_attentions output_hidden_states return_dict
-    gradient_checkpointing chunk_size_feed_forward language torchscript attn_implementation
-    _attn_implementation prefix use_bfloat16 id auto_map name trainable backend_dtype""".split()  # noqa: SIM905  (one word a key reads best)
+from bert4albert.config_keys import (
+    FAMILIES,
+    KEY_ALIASES,
+    ONLY_ACCEPTED,
+    canonical_activation,
+    canonical_keys,
+    guess_family,
+    refuse_other_architectures,
+    report_unknown,
 )
+from bert4albert.errors import ConfigError, did_you_mean, require_choice, require_whole
+from bert4albert.sharing import PARTS, Schedule, grouped_schedule, parse_schedule
+
+APPLICATIONS = ("encoder", "lm", "unilm")
 
 # Above these a value is a mistake or an attack, not a model; they keep a bad file from asking for memory.
 _LIMITS = {
@@ -78,9 +36,71 @@ _LIMITS = {
     "max_position_embeddings": 2**20,
     "type_vocab_size": 2**16,
 }
+_FLAGS = (
+    "embedding_mapping",
+    "projected_words",
+    "with_nsp",
+    "masked_positions",
+    "custom_position_ids",
+    "depth_bias",
+    "remat",
+)
 
 
-_MOST_BYTES = 2**21
+class Head(NamedTuple):
+    """A pretraining head: the one place that says what belongs to it.
+
+    Attributes:
+        title: what to call it in messages.
+        key, value: the config key that asks for it, and the value that stands for True.
+        layers: its layers in the trunk.
+        weights: the canonical names of its weights.
+    """
+
+    title: str
+    key: str
+    value: str | bool
+    layers: tuple[str, ...]
+    weights: tuple[str, ...]
+
+
+HEADS: Mapping[str, Head] = {
+    "pooler": Head("the pooler", "with_pool", "tanh", ("pooler",), ("pooler/dense/kernel", "pooler/dense/bias")),
+    "sentence": Head(
+        "the sentence head", "with_nsp", True, ("sentence",), ("sentence/dense/kernel", "sentence/dense/bias")
+    ),
+    "masked_lm": Head(
+        "the masked-LM head",
+        "with_mlm",
+        "softmax",
+        ("masked_lm_transform", "masked_lm"),
+        (
+            "masked_lm_transform/dense/kernel",
+            "masked_lm_transform/dense/bias",
+            "masked_lm_transform/norm/gamma",
+            "masked_lm_transform/norm/beta",
+            "masked_lm/bias",
+        ),
+    ),
+}
+
+
+class DepthLora(NamedTuple):
+    """A low-rank update of its own for every depth (arXiv:2410.20672): kernel + alpha / rank * A @ B.
+
+    Attributes:
+        rank: columns of A and rows of B.
+        parts: the parts of a block whose kernels are updated, of those that have kernels.
+        alpha: scale of the update, times `rank`.
+    """
+
+    rank: int
+    parts: tuple[str, ...]
+    alpha: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `build_model(depth_lora=...)` reads."""
+        return {"rank": self.rank, "parts": [*self.parts], "alpha": self.alpha}
 
 
 @dataclass(frozen=True)
@@ -92,10 +112,13 @@ class ModelConfig:
 
     Attributes:
         family: 'albert', 'bert' or 'electra': whose checkpoint names the weights go by.
-        sharing: the block used at each depth, one entry a block application.
+        sharing: the copy of each part of a block that is used at each depth.
+        depth_lora, depth_bias: what each depth adds to the weights it uses: low-rank updates of kernels, offsets of
+            biases and norms.
+        remat: whether activations inside a block application are computed again for the backward pass.
         embedding_mapping: whether a Dense maps the embeddings from E to H after their norm (ALBERT).
         projected_words: whether word embeddings are projected from E to H before the sum (early albert_zh).
-        hidden_act: an entry of `ACTIVATIONS`; the two forms of gelu are told apart.
+        hidden_act: an entry of `config_keys.ACTIVATIONS`; the two forms of gelu are told apart.
         with_pool, with_mlm: the head's activation, or None for no head.
         keep_tokens, compound_tokens: how the vocabulary was reduced; `vocab_size` is the reduced size.
         hierarchical_position: alpha of the hierarchical decomposition of positions, or None.
@@ -107,7 +130,7 @@ class ModelConfig:
     num_attention_heads: int
     intermediate_size: int
     embedding_size: int
-    sharing: tuple[int, ...]
+    sharing: Schedule
     family: str = "albert"
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
@@ -129,6 +152,9 @@ class ModelConfig:
     compound_tokens: tuple[Any, ...] | None = None
     hierarchical_position: float | None = None
     custom_position_ids: bool = False
+    depth_lora: DepthLora | None = None
+    depth_bias: bool = False
+    remat: bool = False
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "config", **overrides: Any) -> ModelConfig:
@@ -137,20 +163,21 @@ class ModelConfig:
         Arguments:
             values: the parsed JSON object.
             source: what to call it in messages.
-            overrides: keys that replace those of `values`; None leaves a key as it is.
+            overrides: keys that replace those of `values`; None leaves a key as it is. A `sharing` that says
+                'shared', or leaves parts out, means that of `values` there.
 
         Returns:
             The validated config. Raises `ConfigError` where a value cannot be used.
         """
         if not _is_shallow(dict(values)):
             raise ConfigError(f"{source} is nested deeper than any model's config; pass the model's config.json.")
-        merged = _canonical_keys(values, source)
-        merged.update(_canonical_keys({k: v for k, v in overrides.items() if v is not None}, "the arguments"))
-        _refuse_other_architectures(merged, source)
-        _report_unknown(merged, source)
-        dialect = "hf" if {"model_type", "transformers_version"} & set(merged) else "google"
-        known = {f.name for f in dataclasses.fields(cls)}
-        fields = {k: v for k, v in merged.items() if k in known}
+        merged = canonical_keys(values, source)
+        own_sharing = merged.get("sharing")
+        merged.update(canonical_keys({k: v for k, v in overrides.items() if v is not None}, "the arguments"))
+        refuse_other_architectures(merged, source)
+        report_unknown(merged, known_keys(), source)
+        program = "hf" if {"model_type", "transformers_version"} & set(merged) else "google"
+        fields = {k: v for k, v in merged.items() if k in _FIELDS}
         fields.setdefault("family", guess_family(merged))
         for name in ("hidden_size", "vocab_size", "num_hidden_layers", "num_attention_heads"):
             if name not in fields:
@@ -161,18 +188,18 @@ class ModelConfig:
             fields.setdefault("intermediate_size", 4 * fields["hidden_size"])
         fields["hidden_act"] = canonical_activation(
             fields.get("hidden_act", "gelu_new" if merged.get("model_type") == "albert" else "gelu"),
-            dialect,
+            program,
             "hidden_act",
         )
-        for head, default in (("with_pool", "tanh"), ("with_mlm", "softmax")):
-            fields[head] = _head_activation(fields.get(head), default, dialect, head)
+        for head in (HEADS["pooler"], HEADS["masked_lm"]):
+            fields[head.key] = _head_activation(fields.get(head.key), head, program)
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if name in fields and fields[name] is None:
                 fields[name] = 0.0
-        return cls._validated(fields, source)
+        return cls._validated(fields, source, own_sharing)
 
     @classmethod
-    def _validated(cls, fields: dict[str, Any], source: str) -> ModelConfig:
+    def _validated(cls, fields: dict[str, Any], source: str, own_sharing: Any = None) -> ModelConfig:
         for name, limit in _LIMITS.items():
             if name in fields:
                 require_whole(name, fields[name], 1, limit, source)
@@ -181,15 +208,9 @@ class ModelConfig:
         for name in ("layer_norm_eps", "initializer_range"):
             if name in fields:
                 _require_number(name, fields[name], source, 0.0, 1.0, "0 <= value < 1")
-        for name in (
-            "embedding_mapping",
-            "projected_words",
-            "with_nsp",
-            "masked_positions",
-            "custom_position_ids",
-        ):
+        for name in _FLAGS:
             if not isinstance(fields.get(name, False), bool):
-                raise ConfigError(f"{name} must be True or False; {source} gives {fields[name]!r}.")
+                raise ConfigError(f"{name} must be True or False; {source} gives {fields[name]!r:.80}.")
         require_choice("application", fields.get("application", "encoder"), APPLICATIONS, source)
         require_choice("family", fields["family"], FAMILIES, source)
         if fields["hidden_size"] % fields["num_attention_heads"]:
@@ -199,22 +220,28 @@ class ModelConfig:
             )
         _settle_heads(fields)
         _settle_embeddings(fields, source)
-        _settle_schedule(fields, source)
+        _settle_schedule(fields, source, own_sharing)
+        fields["depth_lora"] = _depth_lora(fields.get("depth_lora"), source)
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Return this config as JSON values; `from_dict` reads them back equal."""
-        values = dataclasses.asdict(self)
-        return {k: _as_json(v) for k, v in values.items() if v is not None}
+        values = {name: getattr(self, name) for name in _FIELDS}
+        return {key: _as_json(value) for key, value in values.items() if value is not None}
 
     def replace(self, **changes: Any) -> ModelConfig:
-        """Return a copy with some fields changed, validated again."""
-        return self._validated({**dataclasses.asdict(self), **changes}, "the changed config")
+        """Return a copy with some fields changed, validated again; `sharing` counts from the groups of the config."""
+        return self._validated({name: getattr(self, name) for name in _FIELDS} | changes, "the changed config")
 
     @property
     def num_blocks(self) -> int:
-        """Number of blocks with weights of their own."""
-        return max(self.sharing) + 1
+        """Number of copies of the part of a block that has the most."""
+        return self.sharing.num_blocks
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether depths add something of their own to the weights that they use."""
+        return self.depth_lora is not None or self.depth_bias
 
     @property
     def embedding_sum_size(self) -> int:
@@ -228,110 +255,26 @@ class ModelConfig:
         return positions if self.hierarchical_position is None else positions**2
 
 
-def read_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Read a config's JSON object.
-
-    Arguments:
-        config: path of a JSON file, or the parsed object itself.
-
-    Returns:
-        The object, and what to call it in messages. Raises `ConfigError` if it cannot be read.
-    """
-    if isinstance(config, Mapping):
-        return dict(config), "the config"
-    if not isinstance(config, (str, os.PathLike)):
-        raise ConfigError(f"config must be a path or a dict, not {type(config).__name__}: {config!r:.80}.")
-    path = Path(config)
-    if os.path.isfile(path) and os.path.getsize(path) > _MOST_BYTES:
-        raise ConfigError(
-            f"{path} is larger than {_MOST_BYTES:,} bytes, so it is no config; pass the model's config.json."
-        )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"There is no config file at {path}; pass the path of the model's JSON file.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not a readable JSON file ({error}); pass the model's config.json.") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a JSON {type(values).__name__}, not an object of config keys.")
-    return values, str(path)
-
-
-def guess_family(values: Mapping[str, Any]) -> str:
-    """Tell the family from a config's keys: 'albert' where only ALBERT has them, else 'bert'."""
-    if values.get("model_type") in FAMILIES:
-        return str(values["model_type"])
-    factorised = values.get("embedding_size", values.get("hidden_size")) != values.get("hidden_size")
-    return "albert" if factorised or "num_hidden_groups" in values or "inner_group_num" in values else "bert"
-
-
-def canonical_activation(name: Any, dialect: str, argument: str) -> str:
-    """Return the entry of `ACTIVATIONS` that `name` means; `"gelu"` is tanh for Google, erf for Hugging Face."""
-    if not isinstance(name, str):
-        raise ConfigError(f"{argument} must be the name of an activation, not {name!r}.")
-    wanted = name.lower()
-    if wanted == "gelu":
-        return "gelu_erf" if dialect == "hf" else "gelu_tanh"
-    wanted = _ACTIVATION_ALIASES.get(wanted, wanted)
-    if wanted not in ACTIVATIONS:
-        choices = ", ".join(("gelu", *ACTIVATIONS))
-        raise ConfigError(f"{argument}={name!r} is not an activation this package knows; use one of {choices}.")
-    return wanted
+_FIELDS = tuple(field.name for field in dataclasses.fields(ModelConfig))
 
 
 def known_keys() -> list[str]:
     """Every key a config may hold that decides something."""
-    return [f.name for f in dataclasses.fields(ModelConfig)] + [*_KEY_ALIASES, *_ONLY_ACCEPTED]
+    return [*_FIELDS, *KEY_ALIASES, *ONLY_ACCEPTED]
 
 
-def _canonical_keys(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for key, value in values.items():
-        name = _KEY_ALIASES.get(key, key)
-        if name in merged and merged[name] != value:
-            raise ConfigError(f"{source} gives {name!r} twice, as {merged[name]!r} and as {value!r}; keep one.")
-        merged[name] = value
-    return merged
-
-
-def _refuse_other_architectures(values: Mapping[str, Any], source: str) -> None:
-    for key, accepted in _ONLY_ACCEPTED.items():
-        value = values.get(key)
-        if value is not None and value not in accepted:
-            raise ConfigError(
-                f"{source} has {key}={value!r}, an architecture this package does not build "
-                f"(it builds {' or '.join(repr(a) for a in accepted)}); loading it would give wrong numbers."
-            )
-    heads, hidden = values.get("num_attention_heads"), values.get("hidden_size")
-    for key in ("attention_head_size", "attention_key_size", "head_size"):
-        size = values.get(key)
-        if size is not None and isinstance(heads, int) and size * heads != hidden:
-            raise ConfigError(f"{source} has {key}={size!r}; only hidden_size / num_attention_heads is supported.")
-
-
-def _report_unknown(values: Mapping[str, Any], source: str) -> None:
-    known = set(known_keys()) | {"attention_head_size", "attention_key_size", "head_size"}
-    for key in values:
-        if key in known or key in _HARMLESS:
-            continue
-        hint = did_you_mean(str(key), known)
-        if hint:
-            raise ConfigError(f"{source} has an unknown key {key!r}.{hint}")
-        warnings.warn(f"{source}: the unknown key {key!r} is ignored.", stacklevel=4)
-
-
-def _head_activation(value: Any, default: str, dialect: str, name: str) -> str | None:
+def _head_activation(value: Any, head: Head, program: str) -> str | None:
     if value is None or value is False:
         return None
-    return default if value is True else canonical_activation(value, dialect, name)
+    return str(head.value) if value is True else canonical_activation(value, program, head.key)
 
 
 def _settle_heads(fields: dict[str, Any]) -> None:
     """The sentence head reads the pooler, generation reads the masked-LM head."""
     if fields.get("with_nsp") and not fields.get("with_pool"):
-        fields["with_pool"] = "tanh"
+        fields["with_pool"] = HEADS["pooler"].value
     if fields.get("application", "encoder") != "encoder" and not fields.get("with_mlm"):
-        fields["with_mlm"] = "softmax"
+        fields["with_mlm"] = HEADS["masked_lm"].value
     if fields.get("masked_positions") and not fields.get("with_mlm"):
         raise ConfigError("masked_positions=True needs the masked-LM head; pass with_mlm=True as well.")
 
@@ -355,7 +298,7 @@ def _settle_embeddings(fields: dict[str, Any], source: str) -> None:
         raise ConfigError("projected_words and embedding_mapping exclude each other: words are projected once.")
 
 
-def _settle_schedule(fields: dict[str, Any], source: str) -> None:
+def _settle_schedule(fields: dict[str, Any], source: str, own_sharing: Any) -> None:
     layers, groups = fields["num_hidden_layers"], fields.get("num_hidden_groups", 1)
     inner = fields.get("inner_group_num", 1)
     if layers * inner > _LIMITS["num_hidden_layers"]:
@@ -367,12 +310,41 @@ def _settle_schedule(fields: dict[str, Any], source: str) -> None:
         groups, inner = layers, 1
     fields["num_hidden_groups"], fields["inner_group_num"] = groups, inner
     own = grouped_schedule(layers, groups, inner, source)
-    fields["sharing"] = parse_schedule(fields.get("sharing"), own)
+    sharing = fields.get("sharing")
+    # A config's own list is for its own depth; a model of another depth needs another.
+    if sharing is not own_sharing:
+        own = parse_schedule(own_sharing, own)
+    fields["sharing"] = parse_schedule(sharing, own)
+
+
+def _depth_lora(value: Any, source: str) -> DepthLora | None:
+    """Return what `depth_lora` means: None or False, a rank, or a dictionary of rank, parts and alpha."""
+    if value is None or value is False or isinstance(value, DepthLora):
+        return value or None
+    with_kernels = ("attention", "feed_forward")
+    given = dict(value) if isinstance(value, Mapping) else {"rank": value}
+    for key in given:
+        if key not in DepthLora._fields:
+            hint = did_you_mean(str(key), DepthLora._fields)
+            raise ConfigError(f"depth_lora has no {key!r:.80}; it takes {', '.join(DepthLora._fields)}.{hint}")
+    require_whole("depth_lora rank", given.get("rank"), 1, _LIMITS["hidden_size"], source)
+    alpha = given.get("alpha", given["rank"])
+    _require_number("depth_lora alpha", alpha, source, 1e-30, 1e30, "a number above 0")
+    parts = given.get("parts", with_kernels)
+    parts = (parts,) if isinstance(parts, str) else parts
+    if not isinstance(parts, (list, tuple)) or not parts:
+        raise ConfigError(f"depth_lora parts must list some of {', '.join(with_kernels)}, not {parts!r:.80}.")
+    for part in parts:
+        if part not in with_kernels:
+            norm = " Norms have no kernel; depth_bias=True moves them." if part in (*PARTS, "norm") else ""
+            raise ConfigError(f"depth_lora parts must be some of {', '.join(with_kernels)}, not {part!r:.80}.{norm}")
+    return DepthLora(int(given["rank"]), tuple(p for p in with_kernels if p in parts), float(alpha))
 
 
 def _require_number(name: str, value: Any, source: str, low: float, high: float, expected: str) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value < high:
+    # Compared first: a huge whole number cannot be turned into a float.
+    if not number or not low <= value < high or not math.isfinite(value):
         raise ConfigError(f"{name} must be {expected}; {source} gives {value!r:.80}.")
 
 
@@ -385,6 +357,8 @@ def _is_shallow(value: Any, levels: int = 8) -> bool:
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, (Schedule, DepthLora)):
+        return value.as_json()
     return [_as_json(v) for v in value] if isinstance(value, (tuple, list)) else value
 
 

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from bert4albert.backend import register
-from bert4albert.config import ModelConfig
-from bert4albert.errors import ConfigError
+from bert4albert.checkpoint.export import Weights
+from bert4albert.checkpoint.names import weight_shapes
+from bert4albert.checkpoint.report import LoadReport
+from bert4albert.config import HEADS, ModelConfig
+from bert4albert.errors import CheckpointError, ConfigError
 from bert4albert.layers import (
     AttentionMask,
     Embeddings,
@@ -21,7 +25,7 @@ from bert4albert.layers import (
     SentenceHead,
 )
 from bert4albert.layers.base import ConfiguredLayer, initializer
-from bert4albert.sharing import depths_of_block, describe_schedule
+from bert4albert.sharing import PARTS
 
 _LAYER_CLASSES: dict[str, type[ConfiguredLayer]] = {
     "attention_mask": AttentionMask,
@@ -70,10 +74,10 @@ class Trunk(keras.Model):
         if config.custom_position_ids:
             inputs.append(ids("position_ids"))
         embedded = layer("embeddings")(*inputs)
-        *hidden_states, before_norm = layer("encoder")(embedded, layer("attention_mask")(token_ids, segment_ids))
+        encoded = layer("encoder")(embedded, layer("attention_mask")(token_ids, segment_ids))
         outputs = []
         if config.with_pool:
-            outputs.append(layer("pooler")(hidden_states[-1]))
+            outputs.append(layer("pooler")(encoded.last))
         if config.with_nsp:
             outputs[-1] = layer("sentence")(outputs[-1])
         if config.with_mlm:
@@ -81,15 +85,15 @@ class Trunk(keras.Model):
             if config.masked_positions:
                 positions.append(ids("masked_positions"))
                 inputs.append(positions[0])
-            vectors = layer("masked_lm_transform")(hidden_states[-1], *positions)
+            vectors = layer("masked_lm_transform")(encoded.last, *positions)
             outputs.append(layer("masked_lm")(layer("embeddings")(vectors, reverse=True)))
-        outputs = outputs or [hidden_states[-1]]
+        outputs = outputs or [encoded.last]
         super().__init__(inputs=inputs, outputs=outputs[0] if len(outputs) == 1 else outputs, name=name or "trunk")
         self.config = config
-        self.load_report: Any = None
+        self.load_report: LoadReport | None = None
         self._layers_by_key = found
-        self._hidden_states = tuple(hidden_states)
-        self._before_norm = before_norm
+        # A tuple and a tensor of its own: Keras would wrap a list, and save what it tracks.
+        self._hidden_states, self._before_norm = tuple(encoded.hidden_states), encoded.before_norm
 
     @property
     def embeddings(self) -> Embeddings:
@@ -131,7 +135,7 @@ class Trunk(keras.Model):
         return head(self.embeddings(vectors, reverse=True), activate=False)
 
     def named_weights(self) -> Iterator[tuple[str, Any]]:
-        """Yield (canonical name, variable) for every weight; `weights.weight_shapes` lists the same names."""
+        """Yield (canonical name, variable) for every weight; `checkpoint.names.weight_shapes` lists the same names."""
         for key, layer in self._layers_by_key.items():
             yield from layer.named_weights(key)
 
@@ -139,23 +143,50 @@ class Trunk(keras.Model):
         """Print Keras' summary, then each block with its depths and parameters."""
         super().summary(*args, **kwargs)
         write = kwargs.get("print_fn") or print
-        write(f"Sharing: {describe_schedule(self.config.sharing)}.")
+        schedule = self.config.sharing
+        write(f"Sharing: {schedule}.")
         for index, block in enumerate(self.encoder.blocks):
-            depths = ", ".join(map(str, depths_of_block(self.config.sharing, index)))
-            write(f"  block_{index}: {block.count_params():,} parameters, at depth {depths}")
+            used = {part: schedule.depths(part, index) for part in PARTS}
+            places = [f"{part} at depth {', '.join(map(str, depths))}" for part, depths in used.items() if depths]
+            if schedule.is_whole:
+                places = [places[0].removeprefix(f"{PARTS[0]} ")]
+            write(f"  block_{index}: {block.count_params():,} parameters, {'; '.join(places)}")
+        if self.encoder.adapters:
+            added = self.encoder.adapters[0].count_params()
+            write(f"  each depth adds {added:,} parameters of its own to the weights it uses")
+
+    def freeze_base(self) -> None:
+        """Leave trainable only what the depths add to their weights, and the heads.
+
+        Raises `ConfigError` for a model whose depths add nothing.
+        """
+        if not self.config.has_adapters:
+            raise ConfigError(
+                "freeze_base leaves only what each depth adds to its weights to train, and this model has no such "
+                "weights; build it with depth_lora=8 or depth_bias=True."
+            )
+        self._freeze_base()
+
+    def _freeze_base(self) -> None:
+        self.embeddings.trainable = False
+        self.encoder.freeze_blocks()
 
     def get_config(self) -> dict[str, Any]:
         """Return the `ModelConfig` with Keras' name and dtype."""
         policy = keras.dtype_policies.serialize(self.encoder.dtype_policy)
-        return {**self.config.to_dict(), "name": self.name, "dtype": policy}
+        frozen = self.encoder.frozen and not self.embeddings.trainable
+        return {**self.config.to_dict(), "name": self.name, "dtype": policy, "frozen_base": frozen}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Trunk:
         """Rebuild a trunk with random weights from `get_config`."""
         values = dict(config)
         policy = keras.dtype_policies.deserialize(values.pop("dtype"))
-        name = values.pop("name")
-        return cls(ModelConfig.from_dict(values), dtype=policy, name=name)
+        name, frozen = values.pop("name"), values.pop("frozen_base", False)
+        trunk = cls(ModelConfig.from_dict(values), dtype=policy, name=name)
+        if frozen:
+            trunk._freeze_base()
+        return trunk
 
 
 def trunk_of(model: keras.Model) -> Trunk:
@@ -178,15 +209,36 @@ def trunk_of(model: keras.Model) -> Trunk:
             "or a model on top of it."
         )
     config = found["encoder"].config
-    heads: dict[str, Any] = {
-        "with_pool": config.with_pool if "pooler" in found else None,
-        "with_nsp": "sentence" in found,
-        "with_mlm": config.with_mlm if "masked_lm" in found else None,
-    }
-    if heads["with_mlm"] is None:
+    absent = {head.key for head in HEADS.values() if not found.keys() >= set(head.layers)}
+    heads: dict[str, Any] = {key: False if key == "with_nsp" else None for key in absent}
+    if "with_mlm" in absent:
         heads["masked_positions"] = False
     # Not `ModelConfig.replace`: it would add the head that 'lm' and 'unilm' imply, and the user left it out.
     return Trunk(dataclasses.replace(config, **heads), found, name="trunk")
+
+
+def weights_of(model: keras.Model) -> Weights:
+    """Return the weights of a model's trunk by canonical name, read as they are asked for.
+
+    Arguments:
+        model: a trunk, or a model on top of one.
+
+    Raises `CheckpointError` where adapters or quantisation have added weights that have no name.
+    """
+    trunk = trunk_of(model)
+    variables = dict(trunk.named_weights())
+    unknown = sorted(variables.keys() - weight_shapes(trunk.config))
+    if unknown:
+        raise CheckpointError(
+            f"The model has weights that no checkpoint holds ({', '.join(unknown[:5])}); merge adapters into the "
+            "weights, or undo the quantisation, before saving."
+        )
+    wide = any(str(variable.dtype) == "float64" for variable in variables.values())
+    return Weights(trunk.config, lambda name: _as_array(variables[name]), "float64" if wide else "float32")
+
+
+def _as_array(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable))
 
 
 def _layers_within(model: Any) -> Iterator[keras.layers.Layer]:

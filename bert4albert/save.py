@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
-import numpy as np
 
-from bert4albert.checkpoint.export import Weights, google_dialect, hf_dialect, write_google, write_hf
-from bert4albert.checkpoint.names import weight_shapes
-from bert4albert.errors import CheckpointError
-from bert4albert.model import trunk_of
+from bert4albert.checkpoint.export import google_dialect, hf_dialect, write_google, write_hf
+from bert4albert.model import weights_of
 
 if TYPE_CHECKING:
     from bert4albert.text import Tokenizer
@@ -34,7 +31,7 @@ def save_google_checkpoint(model: keras.Model, path: str | os.PathLike[str], dia
     one table where the dialect does not project them. Raises `CheckpointError` where Google's programs would
     compute something else (an erf gelu, another epsilon), or the files cannot be written.
     """
-    weights = _weights_of(model)
+    weights = weights_of(model)
     write_google(weights, Path(path), google_dialect(weights.config, dialect))
 
 
@@ -58,22 +55,5 @@ def save_hf(
     without an embedding mapping with one that does nothing. Raises `CheckpointError` where the dialect cannot
     say the model, or the files cannot be written.
     """
-    weights = _weights_of(model)
+    weights = weights_of(model)
     write_hf(weights, Path(folder), hf_dialect(weights.config, dialect), tokenizer)
-
-
-def _weights_of(model: keras.Model) -> Weights:
-    trunk = trunk_of(model)
-    variables = dict(trunk.named_weights())
-    unknown = sorted(variables.keys() - weight_shapes(trunk.config))
-    if unknown:
-        raise CheckpointError(
-            f"The model has weights that no checkpoint holds ({', '.join(unknown[:5])}); merge adapters into the "
-            "weights, or undo the quantisation, before saving."
-        )
-    wide = any(str(variable.dtype) == "float64" for variable in variables.values())
-    return Weights(trunk.config, lambda name: _as_array(variables[name]), "float64" if wide else "float32")
-
-
-def _as_array(variable: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable))

@@ -1,13 +1,109 @@
-"""Sharing schedules: which block runs at which depth."""
+"""Schedules: which copy of its weights each part of a block uses at each depth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, overload
 
-from bert4albert.errors import ConfigError
+from bert4albert.errors import ConfigError, did_you_mean
 
-Schedule = tuple[int, ...]
+PARTS = ("attention", "attention_norm", "feed_forward", "output_norm")
+
+Copies = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """For each part of a block, the copy of its weights that is used at each depth.
+
+    `albert` uses copy 0 everywhere, `albert_unshared` and `bert` a copy of its own at each depth. Where all parts
+    agree a schedule is as good as the plain list of blocks: it equals that tuple, has its length, and is written so.
+
+    Attributes:
+        attention, attention_norm, feed_forward, output_norm: the copy at each depth, counted from 0 without gaps.
+    """
+
+    attention: Copies
+    attention_norm: Copies
+    feed_forward: Copies
+    output_norm: Copies
+
+    @classmethod
+    def of_blocks(cls, blocks: Sequence[int]) -> Schedule:
+        """Return the schedule of whole blocks: all parts use the same copy."""
+        return cls(*[tuple(blocks)] * len(PARTS))
+
+    @property
+    def depth(self) -> int:
+        """Number of block applications."""
+        return len(self.attention)
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of copies of the part that has the most."""
+        return max(map(self.num_copies, PARTS))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all parts agree, so that whole blocks are shared."""
+        return len({self[part] for part in PARTS}) == 1
+
+    def num_copies(self, part: str) -> int:
+        """Return how many copies of its weights a part has."""
+        return max(self[part]) + 1
+
+    def depths(self, part: str, copy: int) -> list[int]:
+        """Return the depths at which a copy of a part is used."""
+        return [depth for depth, used in enumerate(self[part]) if used == copy]
+
+    def sources(self, file: Schedule) -> dict[str, list[list[int]]]:
+        """Return, for each part and each of its copies here, the copies of a file's schedule that it stands for.
+
+        There is one where the file shares all that this schedule shares; copies of the file that come together in
+        one copy here must be equal.
+        """
+        return {part: [_distinct(file[part], self.depths(part, copy)) for copy in range(self.num_copies(part))]
+                for part in PARTS}  # fmt: skip
+
+    def as_json(self) -> list[int] | dict[str, list[int]]:
+        """Return what `parse_schedule` reads back: a list of blocks where all parts agree, else one for each part."""
+        return [*self.attention] if self.is_whole else {part: [*self[part]] for part in PARTS}
+
+    @overload
+    def __getitem__(self, key: str) -> Copies: ...
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+
+    def __getitem__(self, key: str | int) -> Copies | int:
+        """Return the copies of a part; or, where all parts agree, the block at a depth."""
+        return getattr(self, key) if isinstance(key, str) else tuple(self)[key]
+
+    def __len__(self) -> int:
+        return self.depth
+
+    def __iter__(self) -> Iterator[int]:
+        if not self.is_whole:
+            raise ConfigError(f"The parts are shared differently ({self}); ask for one part, such as .attention.")
+        return iter(self.attention)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Schedule):
+            return all(self[part] == other[part] for part in PARTS)
+        if isinstance(other, tuple | list):
+            return self.is_whole and self.attention == tuple(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.attention if self.is_whole else tuple(self[part] for part in PARTS))
+
+    def __str__(self) -> str:
+        if self.is_whole:
+            return _described(self.attention, "block")
+        parts = [f"{part}: {_described(self[part], 'copy', 'copies')}" for part in PARTS]
+        return f"{self.depth} block applications; " + "; ".join(parts)
 
 
 def grouped_schedule(num_layers: int, num_groups: int, inner: int = 1, source: str = "the config") -> Schedule:
@@ -21,89 +117,131 @@ def grouped_schedule(num_layers: int, num_groups: int, inner: int = 1, source: s
         source: what to call the config in messages.
 
     Returns:
-        The block index of each application. Raises `ConfigError` where the groups do not divide the layers.
+        The schedule of blocks. Raises `ConfigError` where the groups do not divide the layers.
     """
     if num_layers % num_groups:
         raise ConfigError(
             f"num_hidden_groups {num_groups} does not divide num_hidden_layers {num_layers} in {source}; "
             "use a number of groups that does."
         )
-    return tuple((i * num_groups // num_layers) * inner + j for i in range(num_layers) for j in range(inner))
+    blocks = [(i * num_groups // num_layers) * inner + j for i in range(num_layers) for j in range(inner)]
+    return Schedule.of_blocks(blocks)
 
 
 def unshared_schedule(depth: int) -> Schedule:
     """Return the schedule that gives each of `depth` applications a block of its own."""
-    return tuple(range(depth))
+    return Schedule.of_blocks(range(depth))
+
+
+def _cycle_rev(depth: int, count: int) -> list[int]:
+    return [d % count for d in range(depth - count)] + [*reversed(range(count))]
+
+
+def _sandwich(depth: int) -> list[int]:
+    return [min(d, 1) + (1 < d == depth - 1) for d in range(depth)]
+
+
+def _middle_cycle(depth: int, count: int) -> list[int]:
+    return [0, *(1 + d % count for d in range(depth - 2)), count + 1]
+
+
+# Names without a number, and names followed by `:K`: (function of depth and K, depths beside the K copies).
+_PATTERNS: dict[str, Callable[[int], list[int]]] = {"unshared": lambda depth: [*range(depth)], "sandwich": _sandwich}
+_COUNTED: dict[str, tuple[Callable[[int, int], list[int]], int]] = {
+    "groups": (lambda depth, count: [d * count // depth for d in range(depth)], 0),
+    "cycle": (lambda depth, count: [d % count for d in range(depth)], 0),
+    "cycle_rev": (_cycle_rev, 0),
+    "middle_cycle": (_middle_cycle, 2),
+}
+_SPECS = ("shared", *_PATTERNS, *(f"{name}:K" for name in _COUNTED))
 
 
 def parse_schedule(sharing: Any, own: Schedule) -> Schedule:
     """Return the schedule that `sharing` means.
 
     Arguments:
-        sharing: None for the config's own schedule, 'shared' (the same), 'unshared' (a block for each
-            depth), or a list with one block index for each of the len(own) block applications.
-        own: the schedule of the config itself.
+        sharing: None or 'shared' for `own`; 'unshared'; 'groups:K' (K blocks of neighbours, sizes differing by at
+            most one); 'cycle:K' (0..K-1 again and again); 'cycle_rev:K' (a cycle whose last K are reversed,
+            arXiv:2104.06022); 'sandwich' (first and last of their own, one between, arXiv:2101.00234);
+            'middle_cycle:K' (first and last of their own, the middle cycles through K, arXiv:2507.10524); a list
+            with one index for each depth; or a dictionary from parts (`PARTS`, or 'norm' for both norms) to
+            one of these, where a part that is not named stays as in `own`.
+        own: the checkpoint's own schedule.
 
     Returns:
-        The schedule. Raises `ConfigError` for a list of the wrong length, or one that skips a block.
+        The schedule. Raises `ConfigError` for a name, part, number or list that cannot be used.
     """
+    if isinstance(sharing, Schedule):
+        return sharing
+    if isinstance(sharing, Mapping):
+        return Schedule(**{part: _copies(spec, own[part], part) for part, spec in _by_part(sharing).items()})
+    return Schedule(**{part: _copies(sharing, own[part], "") for part in PARTS})
+
+
+def _by_part(sharing: Mapping[Any, Any]) -> dict[str, Any]:
+    specs: dict[str, Any] = dict.fromkeys(PARTS)
+    given: set[str] = set()
+    for name, spec in sharing.items():
+        if name != "norm" and name not in PARTS:
+            hint = did_you_mean(str(name), (*PARTS, "norm"))
+            raise ConfigError(f"sharing has no part {name!r:.80}; parts are {', '.join(PARTS)}, norm.{hint}")
+        parts = ("attention_norm", "output_norm") if name == "norm" else (name,)
+        if given.intersection(parts):
+            raise ConfigError("sharing names 'norm' and one of the norms, which says two things; name each norm once.")
+        given.update(parts)
+        specs |= dict.fromkeys(parts, spec)
+    return specs
+
+
+def _copies(sharing: Any, own: Copies, part: str) -> Copies:
+    """Return the copy of one part at each depth."""
+    depth, where = len(own), f" of {part}" if part else ""
     if sharing is None or sharing == "shared":
         return own
-    if sharing == "unshared":
-        return unshared_schedule(len(own))
-    is_list = isinstance(sharing, Sequence) and not isinstance(sharing, str)
-    if not is_list or not all(isinstance(b, int) and not isinstance(b, bool) for b in sharing):
-        raise ConfigError(f"sharing must be 'shared', 'unshared' or a list of block indices, not {sharing!r:.80}.")
-    if len(sharing) != len(own):
-        raise ConfigError(f"sharing lists {len(sharing)} block applications; this model has {len(own)}.")
+    if isinstance(sharing, str):
+        return _named(sharing, depth, where)
+    if not isinstance(sharing, Sequence):
+        raise ConfigError(
+            f"sharing{where} must be one of {', '.join(_SPECS)} or a list with one index for each depth, "
+            f"not {sharing!r:.80}."
+        )
+    if len(sharing) != depth:
+        raise ConfigError(
+            f"sharing{where} lists {len(sharing)} block applications; this model has {depth}, and needs one index "
+            "for each."
+        )
+    if not all(isinstance(c, Integral) and not isinstance(c, bool) and 0 <= int(c) < depth for c in sharing):
+        raise ConfigError(f"sharing{where} must hold whole numbers from 0 to {depth - 1}, not {list(sharing)!r:.80}.")
     if set(sharing) != set(range(max(sharing) + 1)):
-        raise ConfigError(f"sharing {list(sharing)} must use every block from 0 to its largest, without gaps.")
-    return tuple(sharing)
+        raise ConfigError(
+            f"sharing{where} {list(sharing)!r:.80} must use every index from 0 to its largest, without gaps."
+        )
+    return tuple(map(int, sharing))
 
 
-def depths_of_block(schedule: Schedule, block: int) -> list[int]:
-    """Return the depths at which `block` is applied."""
-    return [depth for depth, used in enumerate(schedule) if used == block]
-
-
-def describe_schedule(schedule: Schedule) -> str:
-    """Return one line that says what a schedule shares."""
-    depth, blocks = len(schedule), max(schedule) + 1
-    if blocks == 1:
-        return f"{depth} block applications share 1 block"
-    if blocks == depth and schedule == unshared_schedule(depth):
-        return f"{depth} block applications, each with a block of its own"
-    return f"{depth} block applications share {blocks} blocks: {' '.join(map(str, schedule))}"
-
-
-def blocks_to_fill(schedule: Schedule, file_schedule: Schedule) -> list[int]:
-    """Return, for each block of a model, the block of the file that it starts from.
-
-    Arguments:
-        schedule: the model's block at each depth.
-        file_schedule: the file's block at each depth, of the same length.
-
-    Returns:
-        One file block for each model block. Raises `ConfigError` where the model shares between depths
-        what the file keeps apart.
-    """
-    sources: dict[int, int] = {}
-    for block, found in zip(schedule, file_schedule, strict=True):
-        if sources.setdefault(block, found) != found:
-            depths = depths_of_block(schedule, block)
-            raise ConfigError(
-                f"The model shares block {block} between depths {depths}, for which the checkpoint holds "
-                f"{len({file_schedule[d] for d in depths})} different blocks; pass model='albert_unshared' or a "
-                "sharing list that keeps them apart."
-            )
-    return [sources[block] for block in range(len(sources))]
+def _named(sharing: str, depth: int, where: str) -> Copies:
+    name, colon, number = sharing.partition(":")
+    if name in _PATTERNS and not colon:
+        return tuple(_PATTERNS[name](depth))
+    if name not in _COUNTED or not colon:
+        hint = did_you_mean(sharing, _SPECS)
+        raise ConfigError(
+            f"sharing{where} must be one of {', '.join(_SPECS)} or a list with one index for each depth, "
+            f"not {sharing!r:.80}.{hint}"
+        )
+    pattern, beside = _COUNTED[name]
+    if not (number.isascii() and number.isdigit() and len(number) < 6 and 1 <= int(number) <= depth - beside):
+        most = depth - beside
+        bound = f"from 1 to {most}" if most >= 1 else "and needs a deeper model"
+        raise ConfigError(f"sharing{where} {sharing!r:.80}: K must be a whole number {bound} at depth {depth}.")
+    return tuple(pattern(depth, int(number)))
 
 
 def fewest_groups(schedule: Schedule, num_layers: int, inner: int = 1) -> int:
     """Return the smallest `num_hidden_groups` whose own schedule keeps apart all that `schedule` keeps apart.
 
     Arguments:
-        schedule: the block used at each depth.
+        schedule: the copies used at each depth.
         num_layers: number of layers, which the groups must divide.
         inner: blocks in a group.
 
@@ -115,3 +253,17 @@ def fewest_groups(schedule: Schedule, num_layers: int, inner: int = 1) -> int:
         if num_layers % groups == 0 and grouped_schedule(num_layers, groups, inner) == schedule:
             return groups
     return num_layers
+
+
+def _distinct(copies: Copies, depths: Sequence[int]) -> list[int]:
+    return list(dict.fromkeys(copies[depth] for depth in depths))
+
+
+def _described(copies: Copies, one: str, many: str = "") -> str:
+    """Return a few words that say what a part, or a whole block, shares."""
+    depth, count, what = len(copies), max(copies) + 1, f"{len(copies)} block applications" if one == "block" else ""
+    if count == 1:
+        return f"{what} share 1 {one}".strip()
+    if copies == tuple(range(depth)):
+        return f"{what}, each with a {one} of its own".strip(", ")
+    return f"{what} share {count} {many or one + 's'}: {' '.join(map(str, copies))}".strip()

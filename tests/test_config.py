@@ -5,7 +5,8 @@ import json
 import pytest
 
 from bert4albert import ConfigError
-from bert4albert.config import ModelConfig, canonical_activation, read_config
+from bert4albert.config import ModelConfig
+from bert4albert.config_keys import canonical_activation, read_config
 
 pytestmark = pytest.mark.once
 

@@ -248,7 +248,7 @@ def load_all(folder):
     source = open_source(folder)
     _, plan = resolve(source, **heads_in(source))
     plan.check()
-    plan.check_repeats()
+    plan.check_equal()
     return plan, {
         stored.name: plan.read(weight).T if stored.transposed else plan.read(weight)
         for weight, stored in plan.sources.items()

@@ -81,10 +81,10 @@ def test_an_explicit_attention_mask_can_hide_any_position(tiny_config, batch):
     trunk = build(tiny_config)
     embedded = trunk.embeddings(batch.token_ids, batch.segment_ids)
     attention_mask = (batch.token_ids > 0).astype("int32")
-    same = to_numpy(trunk.encoder(embedded, attention_mask)[-2])
+    same = to_numpy(trunk.encoder(embedded, attention_mask).last)
     assert np.abs(same - outputs_of(trunk, batch)[0]).max() < 1e-6
     attention_mask[:, 0] = 0
-    assert np.abs(to_numpy(trunk.encoder(embedded, attention_mask)[-2]) - same).max() > 1e-3
+    assert np.abs(to_numpy(trunk.encoder(embedded, attention_mask).last) - same).max() > 1e-3
 
 
 def test_masked_positions_give_the_same_rows_as_all_positions(tiny_config, batch):
@@ -210,7 +210,7 @@ def test_mixed_bfloat16_stays_finite_with_rows_of_padding(tiny_config, batch, ap
         assert np.isfinite(output.astype("float32")).all()
     attention_mask = np.zeros_like(batch.token_ids)
     hidden = trunk.encoder(trunk.embeddings(batch.token_ids, batch.segment_ids), attention_mask)
-    assert np.isfinite(to_numpy(keras.ops.cast(hidden[-1], "float32"))).all()
+    assert np.isfinite(to_numpy(keras.ops.cast(hidden.last, "float32"))).all()
     assert trunk.encoder.blocks[0].intermediate.kernel.dtype == "float32"
 
 

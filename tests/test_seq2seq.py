@@ -9,7 +9,7 @@ import pytest
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.generation import generate
-from bert4albert.tasks import ReadingComprehension, Seq2Seq, seq2seq
+from bert4albert.tasks import ReadingComprehension, Seq2Seq, reading_comprehension, text_metrics
 
 # tests/test_tasks.py runs every task on every backend.
 pytestmark = pytest.mark.once
@@ -122,7 +122,7 @@ def test_an_extractive_answer_stands_in_a_passage_as_it_is_written(reader, num_b
 
 def test_the_vote_weighs_the_passages_and_leaves_out_the_silent(tokenizer):
     end = tokenizer.sep_id
-    vote = seq2seq._Vote([0, 0, 0, 1], end)
+    vote = reading_comprehension._Vote([0, 0, 0, 1], end)
     probs = np.full((4, 6), 0.01, "float32")
     probs[[0, 1, 2, 3], [5, 4, end, end]] = 0.95
     probs[1, 5] = 0.5
@@ -166,8 +166,8 @@ def test_texts_of_any_kind_are_answered(writer, reader):
     ],
 )
 def test_scores_of_two_texts(expected, given, rouge, f1):
-    assert seq2seq.rouge_l(expected, given) == pytest.approx(rouge)
-    assert seq2seq.character_f1(expected, given) == pytest.approx(f1)
+    assert text_metrics.rouge_l(expected, given) == pytest.approx(rouge)
+    assert text_metrics.character_f1(expected, given) == pytest.approx(f1)
 
 
 def test_examples_are_read_from_files(writer, reader, tmp_path):

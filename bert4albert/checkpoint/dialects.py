@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from bert4albert.checkpoint.names import weight_shapes
-from bert4albert.config import ACTIVATIONS, ModelConfig
+from bert4albert.checkpoint.names import Shape, is_adapter, weight_shapes
+from bert4albert.config import ModelConfig
+from bert4albert.config_keys import ACTIVATIONS
 from bert4albert.errors import CheckpointError
 
 
@@ -21,6 +22,10 @@ class Stored:
 
     name: str
     transposed: bool = False
+
+    def oriented(self, shape: Shape) -> Shape:
+        """Return the shape that a weight of this shape has as it is stored; and the other way round."""
+        return shape[::-1] if self.transposed else shape
 
 
 _TENSORFLOW = {
@@ -90,6 +95,8 @@ class Dialect:
         """Return how a weight is stored; None where this dialect has no name for it."""
         if weight in self.special:
             return self.special[weight]
+        if is_adapter(weight):
+            return Stored(weight) if self is CANONICAL else None
         layer, _, kind = weight.rpartition("/")
         spelling = self.weights[kind]
         match = re.fullmatch(r"encoder/block_(\d+)/(.+)", layer)
@@ -105,6 +112,11 @@ class Dialect:
         """Return how every weight of `config` is stored; weights without a name in this dialect are left out."""
         named = ((weight, self.stored_as(weight, config.inner_group_num)) for weight in weight_shapes(config))
         return {weight: stored for weight, stored in named if stored is not None}
+
+    def shapes(self, config: ModelConfig) -> dict[str, Shape]:
+        """Return the shape of every tensor that a file of this dialect has for the model of `config`."""
+        shapes = weight_shapes(config)
+        return {stored.name: stored.oriented(shapes[weight]) for weight, stored in self.names(config).items()}
 
     def found_in(self, names: Iterable[str]) -> str | None:
         """Return the first of `names` that gives this dialect away."""
@@ -155,7 +167,7 @@ _GOOGLE_BERT_BLOCK = {
     "output": "output/dense",
     "output_norm": "output/LayerNorm",
 }
-_GOOGLE_ACTIVATIONS = {"gelu_tanh": "gelu", "relu": "relu", "tanh": "tanh", "linear": "linear"}
+_GOOGLE_ACTIVATIONS = {name: spelled.google for name, spelled in ACTIVATIONS.items() if spelled.google}
 GOOGLE_ALBERT = Dialect(
     key="google_albert",
     title="Google ALBERT",
@@ -210,11 +222,7 @@ EARLY_BRIGHTMART_UNSHARED = replace(
 )
 
 _POSITION_IDS = {r"(^|\.)embeddings\.position_ids$": "position numbers, which every model knows"}
-_HF_ACTIVATIONS = {
-    "gelu_tanh": "gelu_new",
-    "gelu_erf": "gelu",
-    **{name: name for name in ("relu", "silu", "tanh", "sigmoid", "linear")},
-}
+_HF_ACTIVATIONS = {name: spelled.hf for name, spelled in ACTIVATIONS.items() if spelled.hf}
 HF_ALBERT = Dialect(
     key="hf_albert",
     title="Hugging Face Albert",

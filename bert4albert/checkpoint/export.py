@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,11 @@ from bert4albert.checkpoint.formats.arrays import write_arrays
 from bert4albert.checkpoint.formats.safe_tensors import write_safe_tensors
 from bert4albert.checkpoint.formats.tensor_file import replacing
 from bert4albert.checkpoint.formats.tf_bundle import write_tf_bundle
-from bert4albert.checkpoint.names import Shape, in_other_block, weight_shapes
-from bert4albert.config import ModelConfig, read_config
+from bert4albert.checkpoint.names import Shape, adapter_shapes, in_copies, weight_shapes
+from bert4albert.config import ModelConfig
+from bert4albert.config_keys import SIZE_KEYS, read_config
 from bert4albert.errors import CheckpointError, did_you_mean
-from bert4albert.sharing import blocks_to_fill, fewest_groups
+from bert4albert.sharing import fewest_groups
 
 if TYPE_CHECKING:
     from bert4albert.text import Tokenizer
@@ -98,8 +100,10 @@ def expressed_in(weights: Weights, dialect: Dialect) -> Weights:
         naming the setting or the weight that it cannot say.
     """
     _check_settings(weights.config, dialect)
-    weights = _grouped(weights, dialect)
-    if weights.config.projected_words and not dialect.projects_words and dialect is not CANONICAL:
+    if dialect is CANONICAL:
+        return weights.changed(weights.read)
+    weights = _grouped(merged(weights) if weights.config.has_adapters else weights, dialect)
+    if weights.config.projected_words and not dialect.projects_words:
         weights = _folded(weights)
     if dialect.square_mapping is True and not weights.config.embedding_mapping:
         weights = _with_identity_mapping(weights)
@@ -178,19 +182,8 @@ def hf_config(config: ModelConfig, dialect: Dialect) -> dict[str, Any]:
 
 
 def _common_config(config: ModelConfig, dialect: Dialect) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "attention_probs_dropout_prob": config.attention_probs_dropout_prob,
-        "hidden_act": dialect.activations[config.hidden_act],
-        "hidden_dropout_prob": config.hidden_dropout_prob,
-        "hidden_size": config.hidden_size,
-        "initializer_range": config.initializer_range,
-        "intermediate_size": config.intermediate_size,
-        "max_position_embeddings": config.max_position_embeddings,
-        "num_attention_heads": config.num_attention_heads,
-        "num_hidden_layers": config.num_hidden_layers,
-        "type_vocab_size": config.type_vocab_size,
-        "vocab_size": config.vocab_size,
-    }
+    values: dict[str, Any] = {key: getattr(config, key) for key in SIZE_KEYS}
+    values["hidden_act"] = dialect.activations[config.hidden_act]
     if dialect.family != "bert":
         values["embedding_size"] = config.embedding_size
     if dialect.family == "albert":
@@ -201,7 +194,6 @@ def _common_config(config: ModelConfig, dialect: Dialect) -> dict[str, Any]:
 
 def _stored(weights: Weights, dialect: Dialect) -> tuple[dict[str, Shape], str, Callable[[str], np.ndarray]]:
     """Return the names and shapes of a dialect's tensors, their dtype, and how to read one."""
-    shapes = weight_shapes(weights.config)
     named = {stored.name: (weight, stored) for weight, stored in dialect.names(weights.config).items()}
 
     def read(name: str) -> np.ndarray:
@@ -209,10 +201,30 @@ def _stored(weights: Weights, dialect: Dialect) -> tuple[dict[str, Shape], str, 
         array = weights.read(weight)
         return array.T if stored.transposed else array
 
-    def shape(weight: str, transposed: bool) -> Shape:
-        return tuple(reversed(shapes[weight])) if transposed else shapes[weight]
+    return dialect.shapes(weights.config), weights.dtype, read
 
-    return {name: shape(weight, stored.transposed) for name, (weight, stored) in named.items()}, weights.dtype, read
+
+def merged(weights: Weights) -> Weights:
+    """Return the same function with a block for each depth, into which what the depth adds has gone."""
+    config = weights.config
+    added = adapter_shapes(config)
+    unshared = weights.changed(weights.read, sharing="unshared", depth_lora=None, depth_bias=False)
+    sources = unshared.config.sharing.sources(config.sharing)
+
+    def read(weight: str) -> np.ndarray:
+        value = weights.read(in_copies(weight, sources)[0])
+        match = re.fullmatch(r"encoder/block_(\d+)/((.+)/(\w+))", weight)
+        if match is None:
+            return value
+        depth, name, layer, kind = f"encoder/depth_{match[1]}", match[2], match[3], match[4]
+        if kind != "kernel":
+            return value + weights.read(f"{depth}/{name}") if name in added else value
+        if config.depth_lora is None or f"{layer}/lora_a" not in added:
+            return value
+        first, second = (weights.read(f"{depth}/{layer}/{factor}") for factor in ("lora_a", "lora_b"))
+        return value + first @ second * (config.depth_lora.alpha / config.depth_lora.rank)
+
+    return dataclasses.replace(unshared, read=read)
 
 
 def _grouped(weights: Weights, dialect: Dialect) -> Weights:
@@ -220,20 +232,14 @@ def _grouped(weights: Weights, dialect: Dialect) -> Weights:
     config = weights.config
     layers, inner = config.num_hidden_layers, config.inner_group_num
     groups = layers if dialect.numbers_layers else fewest_groups(config.sharing, layers, inner)
-    grouped = weights.changed(
-        weights.read,
-        sharing=None,
-        num_hidden_groups=groups,
-        **({"family": dialect.family} if dialect.family else {}),
-    )
+    grouped = weights.changed(weights.read, sharing=None, num_hidden_groups=groups, family=dialect.family)
     if dialect is EARLY_BRIGHTMART and grouped.config.num_blocks > 1:
         raise CheckpointError(
             f"{dialect.title} shares one block between all layers, and this model has {config.num_blocks}; "
             f"use {EARLY_BRIGHTMART_UNSHARED.key!r}."
         )
-    sources = blocks_to_fill(grouped.config.sharing, config.sharing)
-
-    return dataclasses.replace(grouped, read=lambda weight: weights.read(in_other_block(weight, sources)))
+    sources = grouped.config.sharing.sources(config.sharing)
+    return dataclasses.replace(grouped, read=lambda weight: weights.read(in_copies(weight, sources)[0]))
 
 
 def _folded(weights: Weights) -> Weights:

@@ -11,23 +11,40 @@ import numpy as np
 
 from bert4albert.checkpoint.dialects import Dialect, Stored
 from bert4albert.checkpoint.formats.tensor_file import FLOATS, TensorFile
-from bert4albert.checkpoint.names import in_other_block, weight_shapes
+from bert4albert.checkpoint.names import Shape, depths_of, head_of, in_copies, is_adapter, weight_shapes
 from bert4albert.checkpoint.report import LoadReport
 from bert4albert.checkpoint.vocabulary_rows import VocabularyRows
-from bert4albert.config import ModelConfig
+from bert4albert.config import HEADS, ModelConfig
 from bert4albert.errors import CheckpointError
-from bert4albert.sharing import blocks_to_fill, grouped_schedule
+from bert4albert.sharing import Schedule
 
-_HEADS = {
-    "pooler/": "the pooler, which the model was built without",
-    "sentence/": "the sentence head, which the model was built without",
-    "masked_lm": "the masked-LM head, which the model was built without",
-}
 _EXEMPT = {
     r"/(adam|lamb)_[mv]$": "optimizer state",
     r"^global_step$": "training progress",
 }
 _VOCABULARY_WEIGHTS = ("embeddings/word/embeddings", "masked_lm/bias")
+_UNTIED = (
+    "differs from {tied}, to which the models built here tie it; the file belongs to a model with untied weights, "
+    "which this package does not build."
+)
+_APART = (
+    "differs from {tied}, and the model would use one copy at depths {depths}, for which the checkpoint holds "
+    "different weights; pass sharing='unshared', or a schedule that keeps these depths apart."
+)
+
+
+@dataclass(frozen=True)
+class Equal:
+    """A tensor that must equal another one for the model to compute what the file does.
+
+    Attributes:
+        name, tied: the two tensors.
+        otherwise: what to say where they differ, after the name of the first.
+    """
+
+    name: str
+    tied: str
+    otherwise: str
 
 
 @dataclass
@@ -37,7 +54,7 @@ class LoadPlan:
     Attributes:
         config: the model's config.
         sources: weight -> how the tensor that fills it is stored.
-        repeats: (tensor, how the weight that it must equal is stored).
+        equal: tensors that must be equal.
         report: what fits and what does not.
     """
 
@@ -46,7 +63,7 @@ class LoadPlan:
     config: ModelConfig
     report: LoadReport
     sources: dict[str, Stored] = field(default_factory=dict)
-    repeats: list[tuple[str, Stored]] = field(default_factory=list)
+    equal: list[Equal] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise one `CheckpointError` that lists everything that does not fit."""
@@ -57,10 +74,16 @@ class LoadPlan:
             f"{self._remedy()}"
         )
 
+    def check_equal(self) -> None:
+        """Raise `CheckpointError` where a tensor that must equal another one does not."""
+        for pair in self.equal:
+            if not np.array_equal(self.file.read(pair.name), self.file.read(pair.tied)):
+                raise CheckpointError(f"{self.file.path}: {pair.name} {pair.otherwise}")
+
     @property
     def fills_everything(self) -> bool:
-        """Whether no weight of the model is left to start at random."""
-        return self.sources.keys() == weight_shapes(self.config).keys()
+        """Whether no weight of the model starts at random, but for adapters, which then add nothing."""
+        return all(weight in self.sources or is_adapter(weight) for weight in weight_shapes(self.config))
 
     def read(self, weight: str) -> np.ndarray:
         """Return the value of one weight, as float32 or float64. Raises `CheckpointError` if it cannot be read."""
@@ -68,15 +91,6 @@ class LoadPlan:
         array = self.file.read(stored.name)
         array = array.T if stored.transposed else array
         return self.rows.apply(array) if weight in _VOCABULARY_WEIGHTS else array
-
-    def check_repeats(self) -> None:
-        """Raise `CheckpointError` where a tensor that must repeat another one does not."""
-        for name, tied in self.repeats:
-            if not np.array_equal(self.file.read(name), self.file.read(tied.name)):
-                raise CheckpointError(
-                    f"{self.file.path}: {name} differs from {tied.name}, to which the models built here tie it; "
-                    "the file belongs to a model with untied weights, which this package does not build."
-                )
 
     def fill(self, variables: Mapping[str, Any]) -> LoadReport:
         """Read each tensor once and assign it to the weights it fills.
@@ -89,7 +103,6 @@ class LoadPlan:
         """
         from keras import ops  # here, since plans are made without a backend too
 
-        self.check_repeats()
         filled_by: dict[str, list[str]] = {}
         for weight, stored in self.sources.items():
             filled_by.setdefault(stored.name, []).append(weight)
@@ -105,10 +118,12 @@ class LoadPlan:
         return self.report
 
     def _remedy(self) -> str:
-        heads = [w for w in self.report.missing if w.startswith(tuple(_HEADS))]
+        only_heads = all(head_of(weight) for weight in self.report.missing)
         misfits = self.report.mis_shaped or self.report.mis_typed
-        if heads and len(heads) == len(self.report.missing) and not misfits:
+        if self.report.missing and only_heads and not misfits:
             return "Leave the head out, or pass fresh_heads=True to start it at random."
+        if any(map(is_adapter, self.report.unexpected)):
+            return "Load it with its own config, whose depth_lora and depth_bias it needs; merge_depths removes them."
         if misfits and not self.report.missing:
             return "Pass the config that belongs to this checkpoint."
         return (
@@ -120,8 +135,11 @@ def plan_loading(
     file: TensorFile,
     dialect: Dialect,
     config: ModelConfig,
+    file_sharing: Schedule,
     rows: VocabularyRows,
+    *,
     fresh_heads: bool = False,
+    fresh_adapters: bool = False,
 ) -> LoadPlan:
     """Match the weights of `config` with the tensors of a file.
 
@@ -129,8 +147,10 @@ def plan_loading(
         file: the open checkpoint.
         dialect: whose names it uses.
         config: the model's config.
+        file_sharing: the schedule by which the file's blocks are used.
         rows: how the model's vocabulary follows from the file's.
         fresh_heads: whether heads that the file lacks may start at random.
+        fresh_adapters: whether what depths add to their weights is new, and starts at nothing.
 
     Returns:
         The plan; its report says what is missing, unexpected or mis-shaped. Raises `CheckpointError` for a
@@ -138,49 +158,56 @@ def plan_loading(
     """
     _refuse_grouped_dense(file)
     plan = LoadPlan(file, rows, config, LoadReport(str(file.path), dialect.title))
-    whole = _config_of_file(config, rows)
+    whole = _config_of_file(config, file_sharing, rows)
     stored, shapes = dialect.names(whole), weight_shapes(whole)
-    blocks = blocks_to_fill(config.sharing, whole.sharing)
-    for weight in weight_shapes(config):
-        source = in_other_block(weight, blocks)
-        entry = stored.get(source, Stored(source))
-        if entry.name not in file.tensors:
-            _note_missing(plan.report, weight, entry.name, fresh_heads)
-        elif _fits(plan.report, file, entry, shapes[source]):
-            plan.sources[weight] = entry
-    known = {entry.name: weight for weight, entry in stored.items()}
-    used = {entry.name for entry in plan.sources.values()}
-    for name in file.tensors:
-        tied = stored.get(dialect.repeats.get(name, ""))
-        if name in used or name in plan.report.mis_shaped or name in plan.report.mis_typed:
+    copies = config.sharing.sources(file_sharing)
+    for weight, shape in weight_shapes(config).items():
+        first, *others = (stored.get(name, Stored(name)) for name in in_copies(weight, copies))
+        absent = [entry.name for entry in (first, *others) if entry.name not in file.tensors]
+        if absent:
+            fresh = (fresh_heads and head_of(weight)) or (fresh_adapters and is_adapter(weight))
+            _note_missing(plan.report, weight, absent[0], bool(fresh))
             continue
-        if tied is not None and tied.name in file.tensors:
-            if _fits(plan.report, file, Stored(name), file.tensors[tied.name].shape):
-                plan.report.exempt[name] = f"a repetition of {tied.name}"
-                plan.repeats.append((name, tied))
-            continue
-        reason = _why_exempt(name, dialect, known)
-        if reason is None:
-            plan.report.unexpected.append(name)
-        else:
-            plan.report.exempt[name] = reason
+        needed = shapes.get(weight, shape)  # in the file's vocabulary; blocks are alike
+        if all([_fits(plan.report, file, entry, needed) for entry in (first, *others)]):
+            plan.sources[weight] = first
+            depths = depths_of(weight, config.sharing)
+            plan.equal += [Equal(o.name, first.name, _APART.format(tied=first.name, depths=depths)) for o in others]
+    _account_for_the_rest(plan, dialect, stored)
     return plan
 
 
-def _config_of_file(config: ModelConfig, rows: VocabularyRows) -> ModelConfig:
+def _account_for_the_rest(plan: LoadPlan, dialect: Dialect, stored: Mapping[str, Stored]) -> None:
+    """Say of each tensor that fills nothing why that is right, or that it is unexpected."""
+    file, report = plan.file, plan.report
+    known = {entry.name: weight for weight, entry in stored.items()}
+    done = {entry.name for entry in plan.sources.values()} | report.mis_shaped.keys() | report.mis_typed.keys()
+    done |= {pair.name for pair in plan.equal}
+    report.exempt |= {pair.name: f"equal to {pair.tied}" for pair in plan.equal}
+    for name in file.tensors:
+        if name in done:
+            continue
+        tied = stored.get(dialect.repeats.get(name, ""))
+        if tied is not None and tied.name in file.tensors:
+            if _fits(report, file, Stored(name), file.tensors[tied.name].shape):
+                report.exempt[name] = f"a repetition of {tied.name}"
+                plan.equal.append(Equal(name, tied.name, _UNTIED.format(tied=tied.name)))
+            continue
+        reason = _why_exempt(name, dialect, known)
+        if reason is None:
+            report.unexpected.append(name)
+        else:
+            report.exempt[name] = reason
+
+
+def _config_of_file(config: ModelConfig, file_sharing: Schedule, rows: VocabularyRows) -> ModelConfig:
     """The config of the model as the file has it: its own sharing, whole vocabulary, all heads."""
-    return config.replace(
-        sharing=grouped_schedule(config.num_hidden_layers, config.num_hidden_groups, config.inner_group_num),
-        vocab_size=rows.file_size,
-        with_pool="tanh",
-        with_nsp=True,
-        with_mlm="softmax",
-    )
+    heads = {head.key: head.value for head in HEADS.values()}
+    return config.replace(sharing=file_sharing, vocab_size=rows.file_size, **heads)
 
 
-def _fits(report: LoadReport, file: TensorFile, entry: Stored, shape: tuple[int, ...]) -> bool:
-    found = file.tensors[entry.name]
-    needed = tuple(reversed(shape)) if entry.transposed else shape
+def _fits(report: LoadReport, file: TensorFile, entry: Stored, shape: Shape) -> bool:
+    found, needed = file.tensors[entry.name], entry.oriented(shape)
     if found.shape != needed:
         report.mis_shaped[entry.name] = (found.shape, needed)
     elif found.dtype not in FLOATS:
@@ -188,8 +215,8 @@ def _fits(report: LoadReport, file: TensorFile, entry: Stored, shape: tuple[int,
     return found.shape == needed and found.dtype in FLOATS
 
 
-def _note_missing(report: LoadReport, weight: str, name: str, fresh_heads: bool) -> None:
-    if fresh_heads and weight.startswith(tuple(_HEADS)):
+def _note_missing(report: LoadReport, weight: str, name: str, fresh: bool) -> None:
+    if fresh:
         report.fresh.append(weight)
     else:
         report.missing[weight] = name
@@ -199,10 +226,8 @@ def _why_exempt(name: str, dialect: Dialect, known: Mapping[str, str]) -> str | 
     for pattern, reason in {**_EXEMPT, **dialect.exempt}.items():
         if re.search(pattern, name):
             return reason
-    for prefix, reason in _HEADS.items():
-        if known.get(name, "").startswith(prefix):
-            return reason
-    return None
+    head = head_of(known.get(name, ""))
+    return None if head is None else f"{head.title}, which the model was built without"
 
 
 def _refuse_grouped_dense(file: TensorFile) -> None:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from bert4albert.checkpoint import open_checkpoint
-from bert4albert.checkpoint.dialects import Dialect, detect_dialect
+from bert4albert.checkpoint.dialects import CANONICAL, Dialect, detect_dialect
 from bert4albert.checkpoint.folders import find_config, model_folder, no_such_model
 from bert4albert.checkpoint.formats.tensor_file import TensorFile
 from bert4albert.checkpoint.load import LoadPlan, plan_loading
 from bert4albert.checkpoint.vocabulary_rows import VocabularyRows
-from bert4albert.config import FAMILIES, ModelConfig, guess_family, read_config
-from bert4albert.errors import CheckpointError, ConfigError, did_you_mean
+from bert4albert.config import HEADS, ModelConfig
+from bert4albert.config_keys import FAMILIES, guess_family, read_config
+from bert4albert.errors import CheckpointError, ConfigError, require_choice, require_whole
+from bert4albert.sharing import Schedule, grouped_schedule, parse_schedule, unshared_schedule
 
 MODELS = ("albert", "albert_unshared", "bert")
 
@@ -77,28 +79,40 @@ def resolve(
     settings = _settings_of(model, sharing, source)
     reduced = {"vocab_size": rows.size, "keep_tokens": keep_tokens, "compound_tokens": compound_tokens}
     config = ModelConfig.from_dict(source.values, source.name, **{**settings, **overrides, **reduced})
+    if model == "albert_unshared" and config.sharing != unshared_schedule(config.sharing.depth):
+        raise ConfigError("model='albert_unshared' and sharing=... say two things; pass model='albert' with sharing.")
     if source.file is None or source.dialect is None:
         return config, None
-    return config, plan_loading(source.file, source.dialect, config, rows, fresh_heads)
+    return config, plan_loading(
+        source.file,
+        source.dialect,
+        config,
+        _sharing_of_file(source, config),
+        rows,
+        fresh_heads=fresh_heads,
+        fresh_adapters=not (source.values.get("depth_lora") or source.values.get("depth_bias")),
+    )
 
 
 def heads_in(source: Source) -> dict[str, Any]:
     """Return the settings that give a model all the heads its checkpoint holds."""
     assert source.file is not None
     assert source.dialect is not None
-    first = {"with_pool": "pooler/dense/kernel", "with_nsp": "sentence/dense/kernel", "with_mlm": "masked_lm/bias"}
-    stored = {head: source.dialect.stored_as(weight) for head, weight in first.items()}
-    return {head: entry is not None and entry.name in source.file.tensors for head, entry in stored.items()}
+    stored = {head.key: source.dialect.stored_as(head.weights[-1]) for head in HEADS.values()}
+    return {key: entry is not None and entry.name in source.file.tensors for key, entry in stored.items()}
+
+
+def _sharing_of_file(source: Source, config: ModelConfig) -> Schedule:
+    """Return the schedule of the file's blocks: our own files may have any, others have groups."""
+    own = grouped_schedule(config.num_hidden_layers, config.num_hidden_groups, config.inner_group_num)
+    return parse_schedule(source.values.get("sharing"), own) if source.dialect is CANONICAL else own
 
 
 def _settings_of(model: str | None, sharing: Any, source: Source) -> dict[str, Any]:
     """What the choice of model and the file's names decide in the config."""
-    if model is not None and model not in MODELS:
-        hint = did_you_mean(str(model), MODELS)
-        raise ConfigError(f"model must be one of {', '.join(MODELS)}, not {model!r:.80}.{hint}")
-    if model == "albert_unshared" and sharing not in (None, "unshared"):
-        raise ConfigError("model='albert_unshared' and sharing=... say two things; pass model='albert' with sharing.")
-    settings: dict[str, Any] = {"sharing": "unshared" if model == "albert_unshared" else sharing}
+    if model is not None:
+        require_choice("model", model, MODELS)
+    settings: dict[str, Any] = {"sharing": "unshared" if model == "albert_unshared" and sharing is None else sharing}
     asked = None if model is None else model.removesuffix("_unshared")
     own = source.values["family"] if source.values.get("family") in FAMILIES else guess_family(source.values)
     if source.dialect is None or source.file is None:
@@ -140,8 +154,7 @@ def _vocabulary(
 ) -> VocabularyRows:
     """How the model's rows follow from the file's; a config that remembers a reduction is reduced already."""
     size = source.values.get("vocab_size") if size is None else size
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise ConfigError(f"vocab_size must be a whole number; {source.name} gives {size!r:.80}.")
+    require_whole("vocab_size", size, 1, source=source.name)
     asked = {"keep_tokens": keep_tokens, "compound_tokens": compound_tokens}
     remembered = {key: source.values[key] for key in asked if source.values.get(key) is not None}
     if not remembered:

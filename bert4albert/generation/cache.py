@@ -42,8 +42,8 @@ class Decoder:
         mask = self.trunk.get_layer("attention_mask")(token_ids, segment_ids)
         room = self.trunk.encoder.new_cache(*ops.shape(token_ids))
         embedded = self.trunk.embeddings(token_ids, segment_ids)
-        outputs, cache = self.trunk.encoder(embedded, mask, cache=room, cache_index=0)
-        return self._log_probs(_at(outputs[-2], last)), cache
+        encoded = self.trunk.encoder(embedded, mask, cache=room, cache_index=0)
+        return self._log_probs(_at(encoded.last, last)), encoded.cache
 
     def _step(
         self, token_ids: Any, position_ids: Any, visible: Any, index: Any, prefix: Any, cache: Any
@@ -51,14 +51,14 @@ class Decoder:
         """Return the log probabilities after one token a beam [batch, beams], and the updated cache."""
         segment_ids = ops.full_like(token_ids, self.new_segment)
         embedded = self.trunk.embeddings(token_ids, segment_ids, position_ids)
-        outputs, cache = self.trunk.encoder(embedded, visible, cache=cache, cache_index=index, prefix=prefix)
-        return self._log_probs(outputs[-2]), cache
+        encoded = self.trunk.encoder(embedded, visible, cache=cache, cache_index=index, prefix=prefix)
+        return self._log_probs(encoded.last), encoded.cache
 
     def _recompute(self, token_ids: Any, segment_ids: Any, last: Any) -> Any:
         """Return the log probabilities after the last token of whole sequences [batch, length]."""
         mask = self.trunk.get_layer("attention_mask")(token_ids, segment_ids)
-        outputs = self.trunk.encoder(self.trunk.embeddings(token_ids, segment_ids), mask)
-        return self._log_probs(_at(outputs[-2], last))
+        encoded = self.trunk.encoder(self.trunk.embeddings(token_ids, segment_ids), mask)
+        return self._log_probs(_at(encoded.last, last))
 
     def _log_probs(self, hidden_states: Any) -> Any:
         return ops.log_softmax(ops.cast(self.trunk.word_logits(hidden_states), "float32"), axis=-1)

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
 from bert4albert.backend import register
-from bert4albert.layers.base import ConfiguredLayer
+from bert4albert.config import ModelConfig
+from bert4albert.layers.adapters import DepthAdapter, apply_dense
+from bert4albert.layers.base import ConfiguredLayer, Tensor
+
+KeysAndValues: TypeAlias = tuple[Tensor, Tensor]
+
+
+def padding_mask(token_ids: Tensor) -> Tensor:
+    """Return which positions hold text: bool [batch, length]; what is padding is said here and nowhere else.
+
+    Padding has token id 0, wherever it stands; the first position is never masked, so that no row is empty.
+
+    Arguments:
+        token_ids: [batch, length].
+    """
+    position = ops.cumsum(ops.ones_like(token_ids, dtype="int32"), axis=1)
+    return ops.logical_or(ops.not_equal(token_ids, 0), position == 1)
 
 
 @register
 class AttentionMask(ConfiguredLayer):
     """Compute once, from the ids alone, which positions each position may attend to.
 
-    Padding has token id 0; the first position is never masked, so that no row is empty. `lm` adds j <= i;
-    `unilm` adds c[j] <= c[i] with c the running sum of the segment ids (arXiv:1905.03197; bert4keras).
+    All see what `padding_mask` leaves. `lm` adds j <= i; `unilm` adds c[j] <= c[i] with c the running sum of the
+    segment ids (arXiv:1905.03197; bert4keras).
 
     Call arguments:
         token_ids, segment_ids: [batch, length].
@@ -27,14 +44,14 @@ class AttentionMask(ConfiguredLayer):
 
     def call(self, token_ids: Any, segment_ids: Any) -> Any:
         """Return the mask, True where attention is allowed."""
-        position = ops.cumsum(ops.ones_like(token_ids, dtype="int32"), axis=1)
-        visible = ops.logical_or(ops.not_equal(token_ids, 0), position == 1)[:, None, :]
+        visible = ops.expand_dims(padding_mask(token_ids), 1)  # [batch, 1, length]
         if self.config.application == "encoder":
             return visible
-        order = position
+        steps = ops.ones_like(token_ids, dtype="int32")
         if self.config.application == "unilm":
-            order = ops.cumsum(ops.cast(segment_ids, "int32"), axis=1)
-        return ops.logical_and(visible, order[:, None, :] <= order[:, :, None])
+            steps = ops.cast(segment_ids, "int32")
+        order = ops.cumsum(steps, axis=1)
+        return ops.logical_and(visible, ops.expand_dims(order, 1) <= ops.expand_dims(order, 2))
 
     def compute_output_spec(self, token_ids: Any, segment_ids: Any) -> keras.KerasTensor:
         """Return the mask's shape."""
@@ -50,16 +67,17 @@ class Attention(ConfiguredLayer):
     Call arguments:
         hidden_states: [batch, length, hidden_size].
         attention_bias: what to add to the scores, broadcast to [batch, heads, length, attended length]; None
-            for nothing. Attended are the positions of `prefix`, then those of `cache`, else of `hidden_states`.
-        cache: keys and values of earlier calls, a pair of [batch, heads, cache length, head_size].
-        cache_index: int, where in `cache` the keys and values of `hidden_states` are written.
+            for nothing. Attended are the positions of `prefix`, then of `cache`, else of `hidden_states`.
+        cache: keys and values of earlier calls, each [batch, heads, cache length, head_size].
+        index: int, where in `cache` the keys and values of this call are written.
         prefix: a pair like `cache` that is only read.
+        adapter: what the depth adds to the weights.
 
     Returns:
-        [batch, length, hidden_size]; with a cache the pair (that, the updated cache).
+        ([batch, length, hidden_size], a list of the updated cache, empty where there is none).
     """
 
-    def __init__(self, config: Any, **kwargs: Any) -> None:
+    def __init__(self, config: ModelConfig | Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         hidden_size = self.config.hidden_size
         self.query = self._dense(hidden_size, "query")
@@ -80,37 +98,45 @@ class Attention(ConfiguredLayer):
 
     def call(
         self,
-        hidden_states: Any,
-        attention_bias: Any = None,
-        cache: Any = None,
-        cache_index: Any = None,
-        prefix: Any = None,
-    ) -> Any:
+        hidden_states: Tensor,
+        attention_bias: Tensor | None = None,
+        cache: KeysAndValues | None = None,
+        index: Any = None,
+        prefix: KeysAndValues | None = None,
+        adapter: DepthAdapter | None = None,
+    ) -> tuple[Tensor, list[KeysAndValues]]:
         """Attend from every position to all that the bias allows."""
         head_size = self.config.hidden_size // self.config.num_attention_heads
-        query = self._split_heads(self.query(hidden_states) * head_size**-0.5)
-        key, value = self._split_heads(self.key(hidden_states)), self._split_heads(self.value(hidden_states))
+        query, key, value = (
+            apply_dense(dense, hidden_states, adapter, f"attention/{name}")
+            for name, dense in (("query", self.query), ("key", self.key), ("value", self.value))
+        )
+        query = self._split_heads(query * head_size**-0.5)  # [batch, heads, length, head_size]
+        key, value = self._split_heads(key), self._split_heads(value)
         if cache is not None:
-            start = (0, 0, cache_index, 0)
+            start = (0, 0, index, 0)
             key, value = ops.slice_update(cache[0], start, key), ops.slice_update(cache[1], start, value)
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # [batch, heads, length, attended length]
         if prefix is not None:
             # Two products, not one with joined keys: joining would copy the prefix at every call.
-            scores = ops.concatenate([ops.matmul(query, ops.transpose(prefix[0], (0, 1, 3, 2))), scores], axis=-1)
+            before = ops.matmul(query, ops.transpose(prefix[0], (0, 1, 3, 2)))
+            scores = ops.concatenate([before, scores], axis=-1)
         if attention_bias is not None:
             scores = scores + attention_bias
         weights = self.dropout(ops.softmax(scores, axis=-1))
         if prefix is None:
-            context = ops.matmul(weights, value)
+            context = ops.matmul(weights, value)  # [batch, heads, length, head_size]
         else:
             length = ops.shape(prefix[1])[2]
             context = ops.matmul(weights[..., :length], prefix[1]) + ops.matmul(weights[..., length:], value)
-        output = self.output_dense(self._merge_heads(context))
-        return output if cache is None else (output, (key, value))
+        output = apply_dense(self.output_dense, self._merge_heads(context), adapter, "attention/output")
+        return output, [] if cache is None else [(key, value)]
 
-    def compute_output_shape(self, input_shape: Any, *_: Any) -> Any:
-        """Return the input's shape."""
-        return input_shape
+    def compute_output_spec(
+        self, hidden_states: keras.KerasTensor, *_: Any, **__: Any
+    ) -> tuple[keras.KerasTensor, list[KeysAndValues]]:
+        """Return the input's shape, and no cache."""
+        return keras.KerasTensor(hidden_states.shape, dtype=self.compute_dtype), []
 
     def _split_heads(self, x: Any) -> Any:
         batch, length, size = ops.shape(x)

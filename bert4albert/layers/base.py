@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
@@ -18,6 +18,9 @@ def activation(name: str) -> Callable[[Any], Any]:
         return lambda x: keras.ops.gelu(x, approximate=name == "gelu_tanh")
     return keras.activations.get(name)
 
+
+# Keras has no public type for the tensors of its backends: arrays, symbolic tensors, and what NumPy takes for one.
+Tensor: TypeAlias = Any
 
 _WEIGHTS_FOLLOW: ContextVar[bool] = ContextVar("weights_follow", default=False)
 

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from bert4albert.checkpoint.names import depths_of
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError
 from bert4albert.model import Trunk
-from bert4albert.sharing import depths_of_block
 from bert4albert.training.schedules import warmup_linear_decay
 
 NOT_DECAYED = ("bias", "gamma", "beta")
@@ -45,7 +45,7 @@ def layerwise(
     """Return an optimizer with a lower learning rate for lower layers (arXiv:2003.10555).
 
     Layers above the trunk have the factor 1, the last depth `decay`, the one below `decay ** 2`, and so on down
-    to the embeddings. A block used at several depths has the mean of their factors.
+    to the embeddings. A copy used at several depths has the mean of their factors.
 
     Arguments:
         trunk: the trunk that is trained.
@@ -55,14 +55,12 @@ def layerwise(
     if not 0 < decay <= 1:
         raise ConfigError(f"The layer decay must be above 0 and not above 1; {decay!r} was given.")
     schedule = trunk.config.sharing
-    layers = {trunk.embeddings: decay ** (len(schedule) + 1)}
-    for index, block in enumerate(trunk.encoder.blocks):
-        factors = [decay ** (len(schedule) - depth) for depth in depths_of_block(schedule, index)]
-        layers[block] = float(np.mean(factors))
-    by_path: dict[str, keras.optimizers.Optimizer] = {}
-    for layer, factor in layers.items():
-        optimizer = make_optimizer(factor)
-        by_path |= {weight.path: optimizer for weight in layer.trainable_variables}
+    factors = {weight.path: decay ** (schedule.depth + 1) for weight in trunk.embeddings.trainable_variables}
+    for name, weight in trunk.encoder.named_weights("encoder"):
+        at_depths = [decay ** (schedule.depth - depth) for depth in depths_of(name, schedule)]
+        factors[weight.path] = float(np.mean(at_depths))
+    makers = {factor: make_optimizer(factor) for factor in dict.fromkeys(factors.values())}
+    by_path = {path: makers[factor] for path, factor in factors.items()}
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(make_optimizer(1.0), by_path))
 
 

@@ -128,7 +128,7 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _open_weights(options: argparse.Namespace) -> tuple[Weights, Tokenizer | None]:
     from bert4albert.checkpoint.export import Weights
-    from bert4albert.checkpoint.folders import find_vocabulary, model_folder
+    from bert4albert.checkpoint.find import find_vocabulary, model_folder
     from bert4albert.checkpoint.inspection import open_path
     from bert4albert.checkpoint.resolve import heads_in, resolve
     from bert4albert.text import Tokenizer

@@ -11,8 +11,8 @@ import numpy as np
 
 from bert4albert.backend import register
 from bert4albert.checkpoint.export import Weights
+from bert4albert.checkpoint.load import LoadReport
 from bert4albert.checkpoint.names import weight_shapes
-from bert4albert.checkpoint.report import LoadReport
 from bert4albert.config import HEADS, ModelConfig
 from bert4albert.errors import CheckpointError, ConfigError
 from bert4albert.layers import (

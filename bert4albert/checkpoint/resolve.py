@@ -9,7 +9,7 @@ from typing import Any
 
 from bert4albert.checkpoint import open_checkpoint
 from bert4albert.checkpoint.dialects import CANONICAL, Dialect, detect_dialect
-from bert4albert.checkpoint.folders import find_config, model_folder, no_such_model
+from bert4albert.checkpoint.find import find_config, model_folder, no_such_model
 from bert4albert.checkpoint.formats.tensor_file import TensorFile
 from bert4albert.checkpoint.load import LoadPlan, plan_loading
 from bert4albert.checkpoint.vocabulary_rows import VocabularyRows

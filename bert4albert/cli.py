@@ -128,9 +128,9 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _open_weights(options: argparse.Namespace) -> tuple[Weights, Tokenizer | None]:
     from bert4albert.checkpoint.export import Weights
-    from bert4albert.checkpoint.find import find_vocabulary, model_folder
     from bert4albert.checkpoint.inspection import open_path
     from bert4albert.checkpoint.resolve import heads_in, resolve
+    from bert4albert.finding import find_vocabulary, model_folder
     from bert4albert.text import Tokenizer
 
     source = open_path(options.source, options.config)

@@ -372,7 +372,7 @@ class TestFolders:
         assert build_model(folder, folder / "a.safetensors").load_report.complete
 
     def test_a_model_in_the_package_goes_by_its_name(self, folder, monkeypatch):
-        monkeypatch.setattr("bert4albert.checkpoint.find.PRETRAINED", folder.parent)
+        monkeypatch.setattr("bert4albert.finding.PRETRAINED", folder.parent)
         assert build_model(folder.name).load_report.complete
         assert folder.name in problem(build_model, folder.name + "x")
 

@@ -1,5 +1,5 @@
 """Reading and writing checkpoints: files, name tables, loading with a report, saving."""
 
-from bert4albert.checkpoint.find import open_checkpoint
+from bert4albert.checkpoint.resolve import open_checkpoint
 
 __all__ = ["open_checkpoint"]

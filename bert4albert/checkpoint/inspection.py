@@ -11,13 +11,13 @@ from typing import Any
 
 from bert4albert.checkpoint import open_checkpoint
 from bert4albert.checkpoint.dialects import Dialect, detect_dialect
-from bert4albert.checkpoint.find import find_config, model_folder
 from bert4albert.checkpoint.formats.tensor_file import TensorFile
 from bert4albert.checkpoint.load import LoadReport
 from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.checkpoint.resolve import Source, heads_in, open_source, resolve
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError
+from bert4albert.finding import find_config, model_folder
 
 _SIZES = {
     "vocab_size": ("embeddings/word/embeddings", 0),

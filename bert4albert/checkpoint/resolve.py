@@ -5,22 +5,36 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bert4albert.checkpoint import open_checkpoint
 from bert4albert.checkpoint.dialects import CANONICAL, Dialect, detect_dialect
-from bert4albert.checkpoint.find import find_config, model_folder, no_such_model
+from bert4albert.checkpoint.formats.arrays import Arrays, NumpyArchive
+from bert4albert.checkpoint.formats.pytorch import open_pytorch
+from bert4albert.checkpoint.formats.safe_tensors import SafeTensors
+from bert4albert.checkpoint.formats.sharded import Sharded
 from bert4albert.checkpoint.formats.tensor_file import TensorFile
+from bert4albert.checkpoint.formats.tf_bundle import TFBundle
 from bert4albert.checkpoint.load import LoadPlan, plan_loading
 from bert4albert.checkpoint.vocabulary_rows import VocabularyRows
 from bert4albert.config import HEADS, ModelConfig
 from bert4albert.config_keys import FAMILIES, guess_family, read_config
 from bert4albert.errors import CheckpointError, ConfigError, require_choice, require_whole
+from bert4albert.finding import find_checkpoint, find_config, model_folder, no_such_model
 from bert4albert.sharing import Schedule, grouped_schedule, parse_schedule, unshared_schedule
 
 MODELS = ("albert", "albert_unshared", "bert")
 
 _TITLES = {"albert": "ALBERT", "bert": "BERT", "electra": "ELECTRA"}
+
+
+_BY_SUFFIX = {
+    ".safetensors": SafeTensors,
+    ".bin": open_pytorch,
+    ".pt": open_pytorch,
+    ".pth": open_pytorch,
+    ".npz": NumpyArchive,
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,36 @@ def open_source(config: str | os.PathLike[str] | Mapping[str, Any], checkpoint: 
     file = open_checkpoint(checkpoint)
     model_type = values.get("model_type", values.get("family"))
     return Source(values, name, file, detect_dialect(file.tensors, file.path, model_type))
+
+
+def open_checkpoint(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> TensorFile:
+    """Open a checkpoint of any supported kind.
+
+    Arguments:
+        checkpoint: a `.safetensors`, `.bin` or `.npz` file, the `.index.json` of a sharded one, the prefix of a
+            TensorFlow checkpoint (its `.index` and `.data-*` file names work too), a folder that holds one of
+            these, or named arrays.
+
+    Returns:
+        The open file. Raises `CheckpointError` if there is none or it cannot be read.
+    """
+    if isinstance(checkpoint, Mapping):
+        return Arrays(checkpoint)
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        kind = type(checkpoint).__name__
+        raise CheckpointError(f"checkpoint must be a path or a dict of arrays, not {kind}: {checkpoint!r:.80}.")
+    path = Path(checkpoint)
+    if os.path.isdir(path):
+        path = find_checkpoint(path)
+    if path.name.endswith(".index.json"):
+        return Sharded(path, _open_file)
+    return _open_file(path)
+
+
+def _open_file(path: Path) -> TensorFile:
+    if path.suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[path.suffix](path)
+    return TFBundle(path.with_name(path.name.removesuffix(".index").split(".data-")[0]))
 
 
 def resolve(

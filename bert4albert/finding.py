@@ -1,21 +1,14 @@
-"""Finding a model's files: in a folder, by the name of a model that comes with the package, and by format."""
+"""Finding a model's files: in a folder, or by the name of a model that comes with the package."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from bert4albert.checkpoint.formats.arrays import Arrays, NumpyArchive
-from bert4albert.checkpoint.formats.pytorch import open_pytorch
-from bert4albert.checkpoint.formats.safe_tensors import SafeTensors
-from bert4albert.checkpoint.formats.sharded import Sharded
-from bert4albert.checkpoint.formats.tensor_file import TensorFile
-from bert4albert.checkpoint.formats.tf_bundle import TFBundle
 from bert4albert.errors import CheckpointError, ConfigError, did_you_mean
 
-PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
 # The first pattern that is there decides; transformers looks in the same order.
 _CHECKPOINTS = (
@@ -31,14 +24,6 @@ _CHECKPOINTS = (
 _CONFIGS = ("config.json", "*config*.json", "assets/*config*.json")
 _NOT_CONFIGS = ("tokenizer_config.json", "generation_config.json")
 _VOCABULARIES = ("vocab.txt", "spiece.model", "*vocab*.txt", "*.model", "assets/*vocab*.txt", "assets/*.model")
-
-_BY_SUFFIX = {
-    ".safetensors": SafeTensors,
-    ".bin": open_pytorch,
-    ".pt": open_pytorch,
-    ".pth": open_pytorch,
-    ".npz": NumpyArchive,
-}
 
 
 def model_folder(name: str | os.PathLike[str]) -> Path | None:
@@ -98,33 +83,3 @@ def _first(folder: Path, patterns: Iterable[str], without: Iterable[str] = ()) -
 
 def _listed(found: list[Path], nothing: str) -> str:
     return ", ".join(path.name for path in found[:5]) or nothing
-
-
-def open_checkpoint(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> TensorFile:
-    """Open a checkpoint of any supported kind.
-
-    Arguments:
-        checkpoint: a `.safetensors`, `.bin` or `.npz` file, the `.index.json` of a sharded one, the prefix of a
-            TensorFlow checkpoint (its `.index` and `.data-*` file names work too), a folder that holds one of
-            these, or named arrays.
-
-    Returns:
-        The open file. Raises `CheckpointError` if there is none or it cannot be read.
-    """
-    if isinstance(checkpoint, Mapping):
-        return Arrays(checkpoint)
-    if not isinstance(checkpoint, (str, os.PathLike)):
-        kind = type(checkpoint).__name__
-        raise CheckpointError(f"checkpoint must be a path or a dict of arrays, not {kind}: {checkpoint!r:.80}.")
-    path = Path(checkpoint)
-    if os.path.isdir(path):
-        path = find_checkpoint(path)
-    if path.name.endswith(".index.json"):
-        return Sharded(path, _open_file)
-    return _open_file(path)
-
-
-def _open_file(path: Path) -> TensorFile:
-    if path.suffix in _BY_SUFFIX:
-        return _BY_SUFFIX[path.suffix](path)
-    return TFBundle(path.with_name(path.name.removesuffix(".index").split(".data-")[0]))

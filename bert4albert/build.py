@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from bert4albert.checkpoint.export import merged
+from bert4albert.checkpoint.load import LoadPlan
 from bert4albert.checkpoint.resolve import open_source, resolve
 from bert4albert.config import ModelConfig, known_keys
 from bert4albert.errors import ConfigError, did_you_mean
@@ -117,8 +118,20 @@ def build_model(
     with weights_follow() if plan is not None and plan.fills_everything else nullcontext():
         trunk = Trunk(model_config, dtype=dtype, name=name)
     if plan is not None:
-        trunk.load_report = plan.fill(dict(trunk.named_weights()))
+        _fill(trunk, plan)
     return trunk
+
+
+def _fill(trunk: Trunk, plan: LoadPlan) -> None:
+    """Assign to each weight the tensor that fills it."""
+    variables = dict(trunk.named_weights())
+    for weights, array in plan.arrays():
+        tensor = keras.ops.convert_to_tensor(array)
+        for weight in weights:
+            # A buffer of its own for each variable: on JAX, training gives its variables' buffers away.
+            variables[weight].assign(keras.ops.copy(tensor))
+        del array, tensor  # before the next one is read
+    trunk.load_report = plan.report
 
 
 def merge_depths(model: keras.Model) -> Trunk:

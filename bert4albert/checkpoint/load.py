@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -165,30 +164,21 @@ class LoadPlan:
         array = array.T if stored.transposed else array
         return self.rows.apply(array) if weight in _VOCABULARY_WEIGHTS else array
 
-    def fill(self, variables: Mapping[str, Any]) -> LoadReport:
-        """Read each tensor once and assign it to the weights it fills.
-
-        Arguments:
-            variables: canonical name -> Keras variable.
+    def arrays(self) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Read each tensor once.
 
         Returns:
-            The report. Raises `CheckpointError` if a tensor cannot be read.
+            An iterator of (the weights it fills, their value); never two tensors are held at a time. Raises
+            `CheckpointError` if one cannot be read.
         """
-        from keras import ops  # here, since plans are made without a backend too
-
         filled_by: dict[str, list[str]] = {}
         for weight, stored in self.sources.items():
             filled_by.setdefault(stored.name, []).append(weight)
-            self.report.filled[weight] = stored.name
         # The largest first: smaller ones then fit where the largest have left memory free.
         for name in sorted(filled_by, key=lambda name: -self.file.tensors[name].num_bytes):
             weights = filled_by[name]
-            tensor = ops.convert_to_tensor(np.ascontiguousarray(self.read(weights[0])))
-            for weight in weights:
-                # A buffer of its own for each variable: on JAX, training gives its variables' buffers away.
-                variables[weight].assign(ops.copy(tensor))
-            del tensor  # before the next one is read: never two at a time
-        return self.report
+            self.report.filled |= dict.fromkeys(weights, name)
+            yield weights, np.ascontiguousarray(self.read(weights[0]))
 
     def _remedy(self) -> str:
         only_heads = all(head_of(weight) for weight in self.report.missing)

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
-"""Set up and run the project with nothing but Python: `develop.py demo`, `develop.py test`.
+"""Set up and run the project with nothing but Python: `develop.py demo`, `develop.py test`, `develop.py slow`.
 
-Both commands make a virtual environment in `.venv` on the first call and install the package into it.
+The commands make a virtual environment in `.venv` on the first call and install the package into it.
 `demo` fine-tunes ALBERT with and without weight sharing on the reviews in the package; what follows the
 word goes to examples/sentiment.py. `test` checks style and types and runs all tests on the three backends;
-what follows goes to pytest.
+what follows goes to pytest. `slow` runs the full counts of what `test` only samples (hours).
 """
 
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import venv
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,8 @@ SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 TORCH = "torch==2.13.0"
 # Backend and pytest's marks, two at a time on two cores; what does not depend on the backend runs once.
 RUNS = (("tensorflow", "once"), ("jax", "not once"), ("tensorflow", "not once"), ("torch", "not once"))
+
+EXTRAS = "test,jax,plot,interop"
 
 NO_TESTS = 5  # pytest's exit status
 
@@ -53,36 +54,55 @@ def demo(arguments: list[str]) -> int:
     ).returncode
 
 
+def slow(arguments: list[str]) -> int:
+    """Run the full counts of what `test` samples: many thousands of damaged files, hundreds of kills, threads."""
+    install(EXTRAS, TORCH)
+    runs = [(backend, f"{marks} and slow") for backend, marks in RUNS]
+    return failed_tests({run_tests(*run, arguments) for run in runs})
+
+
 def test(arguments: list[str]) -> int:
     """Check style and types, then run the tests on every backend."""
-    install("test,jax,plot,interop", TORCH)
+    install(EXTRAS, TORCH)
     failed = 0
     for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
         print("$", *command, flush=True)
         failed |= subprocess.run([SCRIPTS / command[0], *command[1:]], cwd=ROOT).returncode
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        codes = set(pool.map(lambda run: run_tests(*run, arguments), RUNS))
-    # Where the arguments choose some tests, others of the runs may have none, but not all.
-    return int(failed != 0 or codes == {NO_TESTS} or not codes <= {0, NO_TESTS})
+        codes = set(pool.map(lambda run: run_tests(run[0], f"{run[1]} and not slow", arguments), RUNS))
+    return int(failed != 0) | failed_tests(codes)
+
+
+def failed_tests(codes: set[int]) -> int:
+    """Return 1 where a run failed; where arguments choose some tests, runs may have none, but not all of them."""
+    return int(codes == {NO_TESTS} or not codes <= {0, NO_TESTS})
 
 
 def run_tests(backend: str, marks: str, arguments: list[str]) -> int:
-    """Run the marked tests on one backend, print their output when they are done, and return the exit status."""
-    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    """Run the marked tests on one backend, print their lines as they come, and return the exit status."""
+    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
     # Small models run for moments and are compiled for seconds.
     environment.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    command = [SCRIPTS / "python", "-m", "pytest", "-m", marks, *arguments]
+    command = [SCRIPTS / "python", "-m", "pytest", "-m", marks, "--durations=20", *arguments]
     started = time.monotonic()
-    with tempfile.TemporaryFile() as output:
-        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, stderr=output).returncode
-        output.seek(0)
-        text = output.read().decode(errors="replace")
-    print(f"\n=== {backend}, {marks}: {time.monotonic() - started:.0f} s, exit {code}\n{text}", flush=True)
-    return code
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"{backend}, {marks}: {line}", end="", flush=True)
+    print(f"=== {backend}, {marks}: {time.monotonic() - started:.0f} s, exit {process.returncode}", flush=True)
+    return process.returncode
 
 
 if __name__ == "__main__":
-    commands = {"demo": demo, "test": test}
+    commands = {"demo": demo, "test": test, "slow": slow}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
-        sys.exit(f"usage: {sys.argv[0]} demo|test [arguments]\n\n{__doc__}")
+        sys.exit(f"usage: {sys.argv[0]} demo|test|slow [arguments]\n\n{__doc__}")
     sys.exit(commands[sys.argv[1]](sys.argv[2:]))

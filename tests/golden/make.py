@@ -1,7 +1,8 @@
 """Choose the small part of the golden files that lies in this folder; the rest is kept beside the project.
 
-Run as `python tests/golden/make.py PATH_OF_ALL_GOLDEN_FILES`. The files hold outputs of the original programs (Google's
-ALBERT under TensorFlow 1.15, bert4keras 0.11.5, transformers 5.23) on small models with random weights: numbers, no code.
+Run as `python tests/golden/make.py PATH_OF_ALL_GOLDEN_FILES`. The files hold outputs of the original programs
+(Google's ALBERT under TensorFlow 1.15, bert4keras 0.11.5, transformers 5.23) on small models with random
+weights: numbers, no code.
 """
 
 import json

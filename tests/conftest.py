@@ -29,6 +29,14 @@ TINY = {
 }
 
 
+def pytest_collection_modifyitems(config, items):
+    """Run the full counts only where they are asked for: `develop.py slow`, or `pytest -m slow`."""
+    if "slow" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="a full count: develop.py slow runs it"))
+
+
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """Every test begins with the same initial weights, alone or after others."""

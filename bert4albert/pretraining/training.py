@@ -17,10 +17,9 @@ from keras import ops
 
 from bert4albert.build import build_model
 from bert4albert.checkpoint.formats.safe_tensors import SafeTensors, write_safe_tensors
-from bert4albert.checkpoint.formats.tensor_file import replacing
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError, DataError
-from bert4albert.files import reserved
+from bert4albert.files import reserved, writing
 from bert4albert.model import Trunk
 from bert4albert.pretraining.cooccurrence import cooccurrence_embeddings, log_frequencies
 from bert4albert.pretraining.corpus import Paths
@@ -272,9 +271,9 @@ def store_in_half_precision(folder: Path) -> None:
     tensors = {name: stored.read(name) for name in stored.tensors}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     values = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
-    with replacing(folder / "config.json", folder / "model.safetensors") as (config, weights):
-        config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        write_safe_tensors(weights, shapes, "float16", tensors.__getitem__)
+    with writing(folder) as new:
+        (new / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_safe_tensors(new / "model.safetensors", shapes, "float16", tensors.__getitem__)
 
 
 def _examples(shards: Shards, tokenizer: Tokenizer, recipe: Recipe, seed: int | None = None) -> Examples:

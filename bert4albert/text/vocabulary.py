@@ -36,16 +36,20 @@ def load_engine(
     return _word_piece(_read_tokens(path), _or_true(do_lower_case), str(path))
 
 
-def save_engine(engine: WordPiece | SentencePiece, folder: str | os.PathLike[str]) -> None:
-    """Write the files that `load_engine` reads back; each appears whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    other = folder / (SentencePiece if isinstance(engine, WordPiece) else WordPiece).file_name
-    if other.exists():
-        raise TokenizerError(f"{folder} already holds {other.name}, another vocabulary: save to another folder.")
-    _write(folder / engine.file_name, engine.file_content())
+def write_engine(engine: WordPiece | SentencePiece, folder: Path) -> None:
+    """Write the files that `load_engine` reads back into a folder of new files."""
+    (folder / engine.file_name).write_bytes(engine.file_content())
     config = json.dumps({"do_lower_case": engine.do_lower_case}, indent=2) + "\n"
-    _write(folder / _CONFIG_NAME, config.encode())
+    (folder / _CONFIG_NAME).write_text(config, encoding="utf-8")
+
+
+def refuse_other_vocabulary(new: Path, folder: Path) -> None:
+    """Raise `TokenizerError` where a folder holds a vocabulary of the other kind than the new files."""
+    for kind, other in ((WordPiece, SentencePiece), (SentencePiece, WordPiece)):
+        if (new / kind.file_name).exists() and (folder / other.file_name).exists():
+            raise TokenizerError(
+                f"{folder} already holds {other.file_name}, another vocabulary: save to another folder."
+            )
 
 
 def is_redundant(token: str) -> bool:
@@ -142,9 +146,3 @@ def _check_special(tokens: Sequence[str], engine: type[WordPiece] | type[Sentenc
         raise TokenizerError(
             f"{source} has {engine.pad} at place {tokens.index(engine.pad)}, expected 0: models take id 0 for padding."
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

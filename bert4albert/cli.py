@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -105,15 +106,18 @@ def _convert(options: argparse.Namespace) -> None:
 
     from bert4albert.convert import convert
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("writing", total=None)
+    progress = Progress(console=Console(stderr=True), transient=True)
+    task = progress.add_task("writing", total=None)
+    with contextlib.ExitStack() as shown:
+
+        def show(done: int, total: int) -> None:
+            if not progress.live.is_started:  # not before the source was found to be whole
+                shown.enter_context(progress)
+            progress.update(task, completed=done, total=total)
+
+        sharing = "unshared" if options.unshare else None
         written = convert(
-            options.source,
-            options.target,
-            options.to,
-            sharing="unshared" if options.unshare else None,
-            config=options.config,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            options.source, options.target, options.to, sharing=sharing, config=options.config, progress=show
         )
     print(printable(f"wrote {written} in the {options.to} format"))
 

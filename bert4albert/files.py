@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import json
 import os
 import shutil
 import stat
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +34,7 @@ _STAGING = ".bert4albert-saving-"
 _DECIDED = ".bert4albert-saved"
 _OUTDATED = ".outdated"
 _RUN_LOCK = ".running"
+_MOST_UNPACKED = 50  # times the size of a packed file; text gets to a tenth of that
 _PATIENCE = 600.0  # seconds that others may take to load from a folder, or to save to it
 
 
@@ -138,14 +141,23 @@ def reserved(folder: Path) -> Iterator[None]:
 
     Raises `DataError` where another process holds it, which would write over the same files.
     """
+    path = folder / _RUN_LOCK
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _RUN_LOCK, os.O_RDWR | os.O_CREAT)
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+            free = _try_lock(descriptor, exclusive=True)
+            if not free or _is_at(descriptor, path):
+                break
+            os.close(descriptor)  # the run before removed it in the meantime
     try:
-        if not _try_lock(descriptor, exclusive=True):
+        if not free:
             raise DataError(f"{folder} belongs to a run that is still going: wait for its end, or give another folder.")
         yield
     finally:
+        with contextlib.suppress(OSError):
+            if free:
+                path.unlink()
         os.close(descriptor)
 
 
@@ -161,6 +173,29 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     raise OSError(errno.EINVAL, "it is a folder, a device or a pipe, not a file")
 
 
+def read_packed(path: Path) -> bytes:
+    """Return the content of a file, unpacked where its name ends in .gz.
+
+    Raises `OSError` or `EOFError` where it cannot be read or unpacked, or claims more than any text.
+    """
+    with open_regular(path) as file:
+        if path.suffix != ".gz":
+            return file.read()
+        most = _MOST_UNPACKED * os.fstat(file.fileno()).st_size + 2**26
+        try:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                # Counted first, so that what is too much takes no memory.
+                size = 0
+                while part := unpacked.read(2**20):
+                    size += len(part)
+                    if size > most:
+                        raise OSError(errno.EFBIG, f"it unpacks to more than {_MOST_UNPACKED} times its size")
+                unpacked.seek(0)
+                return unpacked.read()
+        except zlib.error as error:
+            raise OSError(errno.EINVAL, f"it is damaged: {error}") from None
+
+
 def read_json(path: str | os.PathLike[str], most: int) -> Any:
     """Return the JSON value in a UTF-8 file.
 
@@ -174,6 +209,8 @@ def read_json(path: str | os.PathLike[str], most: int) -> Any:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes")
+    if content.count(b"[") + content.count(b"{") > most // 8:
+        raise ValueError("it has more lists and objects than any such file")
     try:
         return json.loads(content.decode("utf-8-sig"))
     except RecursionError:
@@ -247,7 +284,9 @@ def _staging(folder: Path) -> Iterator[Path]:
         staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
         descriptor = _opened(staging)
         _lock(descriptor, exclusive=True)
-        if staging.exists():  # or another writer took it for a dead one's before it was locked
+        if descriptor is None or _is_at(
+            descriptor, staging
+        ):  # or another writer took it for a dead one's before it was locked
             break
         _close(descriptor)
     try:
@@ -255,6 +294,13 @@ def _staging(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         _close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ class Saved:
         task: the name of its class.
         settings: the arguments of its constructor.
         dtype: the name of its dtype policy.
-        vocabulary: the `digest` of its tokenizer; None for a task saved before there was one.
+        vocabulary: its tokenizer's `digest`; None for a task saved before there was one.
         config: its trunk's config.
         count: how many numbers its weights have.
     """
@@ -49,7 +48,7 @@ class Saved:
     def tokenizer(self) -> Tokenizer:
         """Return its tokenizer. Raises `DataError` for another one than that of the save."""
         tokenizer = Tokenizer(self.folder)
-        if self.vocabulary is not None and digest(tokenizer) != self.vocabulary:
+        if self.vocabulary is not None and tokenizer.digest != self.vocabulary:
             raise DataError(
                 f"The vocabulary in {self.folder} is not the one that the task was saved with: it was cut short or "
                 "changed since; copy the folder again, or save the task again."
@@ -80,7 +79,7 @@ def task_json(task: str, settings: dict[str, Any], policy: Any, tokenizer: Token
         "task": task,
         "settings": settings,
         "dtype": keras.dtype_policies.serialize(policy),
-        "vocabulary": digest(tokenizer),
+        "vocabulary": tokenizer.digest,
     }
     return as_json(values)
 
@@ -105,12 +104,6 @@ def read_saved(folder: Path) -> Saved:
             "the files do not belong together, save the task again."
         )
     return Saved(folder, task, settings, _policy(values.get("dtype"), folder), vocabulary, config, count)
-
-
-def digest(tokenizer: Tokenizer) -> str:
-    """Return a number that two tokenizers share only if they have the same tokens and treat case alike."""
-    content = "\n".join([str(tokenizer.do_lower_case), *tokenizer.vocab])
-    return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
 
 
 def _policy(saved: Any, folder: Path) -> str:

@@ -1,5 +1,6 @@
 """The tokenizer: texts to token ids and back, for `vocab.txt` and for `spiece.model`."""
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,6 +57,12 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """The number of tokens."""
         return len(self._engine.tokens)
+
+    @property
+    def digest(self) -> str:
+        """A text that two tokenizers share only if they have the same tokens and treat case alike."""
+        content = "\n".join([str(self.do_lower_case), *self._engine.vocab])
+        return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
 
     @property
     def pad_id(self) -> int:

@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bert4albert.errors import TokenizerError
+from bert4albert.files import open_regular, read_json
 from bert4albert.text.characters import is_cjk, is_punctuation
 from bert4albert.text.sentence_piece import SentencePiece
 from bert4albert.text.word_piece import WordPiece
 
 _CONFIG_NAME = "tokenizer_config.json"
+_MOST_CONFIG_BYTES = 2**21
+_MOST_BYTES = 2**26
+_MOST_TOKENS = 2**20
 
 
 def load_engine(
@@ -79,27 +83,41 @@ def _configured_lower_case(folder: Path) -> bool | None:
     if not path.is_file():
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        config = read_json(path, _MOST_CONFIG_BYTES)
+    except (OSError, ValueError) as error:
         raise TokenizerError(f"{path} is not JSON ({error}): mend or remove it.") from error
     do_lower_case = config.get("do_lower_case") if isinstance(config, dict) else config
-    if do_lower_case not in (None, True, False):
-        raise TokenizerError(f"{path} has do_lower_case {do_lower_case!r}, expected true or false: mend or remove it.")
+    if not (do_lower_case is None or isinstance(do_lower_case, bool)):
+        raise TokenizerError(
+            f"{path} has do_lower_case {do_lower_case!r:.80}, expected true or false: mend or remove it."
+        )
     return do_lower_case
 
 
 def _read_tokens(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        text = _read(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise TokenizerError(
             f"{path} is not UTF-8 text: expected a vocab.txt with one token a line, "
             "or a SentencePiece model, whose name must end in .model."
         ) from error
-    while lines and not lines[-1]:
-        lines.pop()
+    if text.count("\n") > _MOST_TOKENS:
+        raise TokenizerError(f"{path} has more than {_MOST_TOKENS:,} lines, so it is no vocabulary.")
+    lines = text.rstrip("\n").split("\n")
     # The Chinese vocabulary has a line that is nothing but a line separator, and it counts.
     return [line.strip() or line for line in lines]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open_regular(path) as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read ({error.strerror or error}): give another file.") from None
+    if len(content) > _MOST_BYTES:
+        raise TokenizerError(f"{path} has more than {_MOST_BYTES:,} bytes, so it is no vocabulary.")
+    return content
 
 
 def _ordered(vocabulary: Sequence[str] | Mapping[str, int]) -> list[str]:
@@ -115,11 +133,13 @@ def _ordered(vocabulary: Sequence[str] | Mapping[str, int]) -> list[str]:
 
 def _word_piece(tokens: list[str], do_lower_case: bool, source: str) -> WordPiece:
     _check_special(tokens, WordPiece, source)
-    repeated = [token for token, count in Counter(tokens).items() if count > 1]
+    repeated = (
+        [] if len(set(tokens)) == len(tokens) else [token for token, count in Counter(tokens).items() if count > 1]
+    )
     if repeated:
         lines = [index + 1 for index, token in enumerate(tokens) if token == repeated[0]]
         raise TokenizerError(
-            f"{source} has {repeated[0]!r} more than once (lines {', '.join(map(str, lines))}): "
+            f"{source} has {repeated[0]!r:.80} more than once (lines {', '.join(map(str, lines[:5]))}): "
             "each token needs one line, since its line is its id."
         )
     return WordPiece(tokens, do_lower_case)
@@ -127,8 +147,8 @@ def _word_piece(tokens: list[str], do_lower_case: bool, source: str) -> WordPiec
 
 def _sentence_piece(path: Path, do_lower_case: bool) -> SentencePiece:
     try:
-        engine = SentencePiece(path.read_bytes(), do_lower_case)
-    except RuntimeError as error:
+        engine = SentencePiece(_read(path), do_lower_case)
+    except (RuntimeError, ValueError) as error:  # sentencepiece's own, and text in it that is not UTF-8
         raise TokenizerError(f"{path} is not a SentencePiece model: was the download complete?") from error
     _check_special(engine.tokens, SentencePiece, str(path))
     return engine

@@ -28,6 +28,14 @@ TINY = {
 }
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests that take long, unless they are asked for."""
+    if "slow" not in config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """Every test begins with the same initial weights, alone or after others."""

@@ -84,12 +84,17 @@ def test_when_any_one_operation_fails_the_old_set_is_there_and_nothing_else(
     for number in range(1, 100):
         raised = None
         try:
-            with Failing(number, error):
+            with Failing(number, error) as failing:
                 saver.save(tmp_path / "set", 1)
         except (Bert4AlbertError, KeyboardInterrupt) as caught:
             raised = caught
-        if raised is None:
+        if failing.left > 0:
             break
+        if raised is None:  # a refusal that does not matter, such as to make a folder that is there
+            assert saver.read(tmp_path / "set") == 1
+            saver.save(tmp_path / "set", 0)
+            before = content_of(tmp_path)
+            continue
         assert isinstance(error, OSError) == isinstance(raised, Bert4AlbertError)
         assert len(str(raised).splitlines()) <= 1
         assert content_of(tmp_path) == before, number

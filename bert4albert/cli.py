@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Sequence
+from typing import Any, TextIO
 
-from bert4albert.errors import Bert4AlbertError, CheckpointError
+from bert4albert.errors import Bert4AlbertError, printable
 from bert4albert.pretraining.command import add_parser as add_pretraining_commands
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from bert4albert.checkpoint.export import Weights
-    from bert4albert.text import Tokenizer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +60,8 @@ def _inspect(options: argparse.Namespace) -> None:
 
     found = inspect(options.path, options.config).as_json()
     if options.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        # JSON itself spells out the older control characters only.
+        print("\n".join(map(printable, json.dumps(found, indent=2, ensure_ascii=False).split("\n"))))
     else:
         _show(found)
 
@@ -81,12 +74,13 @@ def _show(found: dict[str, Any]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in _rows(found):
-        table.add_row(label, value)
+        table.add_row(label, printable(value))
     Console(markup=False, highlight=False).print(table)
     # Outside the table, which would break lines that are there to be copied.
-    print(f"\nLoad it with\n  {found['call']}")
+    call = printable(found["call"])
+    print(f"\nLoad it with\n  {call}")
     if found["family"] == "albert" and found["blocks"] != found["block_applications"]:
-        print(f'or, to fine-tune without weight sharing, with\n  {found["call"][:-1]}, model="albert_unshared")')
+        print(f'or, to fine-tune without weight sharing, with\n  {call[:-1]}, model="albert_unshared")')
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -107,64 +101,25 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from bert4albert.checkpoint.export import google_dialect, hf_dialect, write_google, write_hf, write_npz
-
-    weights, tokenizer = _open_weights(options)
-    target = Path(options.target)
-    is_folder = options.to == "hf" or target.is_dir() or options.target.endswith(("/", os.sep))
-    folder = target if is_folder else target.parent
-    with _progress(weights) as watched:
-        if options.to == "hf":
-            write_hf(watched, folder, hf_dialect(weights.config), tokenizer)
-        elif options.to == "google":
-            dialect = google_dialect(weights.config)
-            write_google(watched, target / f"{dialect.family}_model.ckpt" if is_folder else target, dialect)
-        else:
-            write_npz(watched, target / "model.npz" if is_folder else target)
-    if tokenizer is not None and options.to != "hf":
-        tokenizer.save(folder)
-    print(f"wrote {folder}: {weights.config.family} in the {options.to} format")
-
-
-def _open_weights(options: argparse.Namespace) -> tuple[Weights, Tokenizer | None]:
-    from bert4albert.checkpoint.export import Weights
-    from bert4albert.checkpoint.inspection import open_path
-    from bert4albert.checkpoint.resolve import heads_in, resolve
-    from bert4albert.finding import find_vocabulary, model_folder
-    from bert4albert.text import Tokenizer
-
-    source = open_path(options.source, options.config)
-    config, plan = resolve(source, sharing="unshared" if options.unshare else None, **heads_in(source))
-    if plan is None or source.file is None:
-        raise CheckpointError(f"{options.source} holds no checkpoint to convert.")
-    plan.check()
-    plan.check_equal()
-    wide = any(source.file.tensors[stored.name].dtype == "float64" for stored in plan.sources.values())
-    folder = model_folder(options.source) or Path(options.source).parent
-    vocabulary = find_vocabulary(folder)
-    if vocabulary is None:
-        return Weights(config, plan.read, "float64" if wide else "float32"), None
-    tokenizer = Tokenizer(folder if vocabulary.parent == folder else vocabulary)
-    return Weights(config, plan.read, "float64" if wide else "float32"), tokenizer
-
-
-@contextlib.contextmanager
-def _progress(weights: Weights) -> Iterator[Weights]:
-    """Show, on a terminal, how many of the weights have been read."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from bert4albert.checkpoint.names import count_parameters, weight_shapes
+    from bert4albert.convert import convert
 
-    shapes = weight_shapes(weights.config)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("writing", total=count_parameters(shapes.values()))
+    progress = Progress(console=Console(stderr=True), transient=True)
+    task = progress.add_task("writing", total=None)
+    with contextlib.ExitStack() as shown:
 
-        def read(weight: str) -> np.ndarray:
-            progress.advance(task, count_parameters([shapes[weight]]))
-            return weights.read(weight)
+        def show(done: int, total: int) -> None:
+            if not progress.live.is_started:  # not before the source was found to be whole
+                shown.enter_context(progress)
+            progress.update(task, completed=done, total=total)
 
-        yield dataclasses.replace(weights, read=read)
+        sharing = "unshared" if options.unshare else None
+        written = convert(
+            options.source, options.target, options.to, sharing=sharing, config=options.config, progress=show
+        )
+    print(printable(f"wrote {written} in the {options.to} format"))
 
 
 def _show_warning(
@@ -175,4 +130,4 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"bert4albert: warning: {message}", file=sys.stderr)
+    print(printable(f"bert4albert: warning: {message}"), file=sys.stderr)

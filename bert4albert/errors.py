@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
+_LONGEST_MESSAGE = 2000
+
 
 class Bert4AlbertError(Exception):
-    """Base class of every error this package raises for a user's input."""
+    """Base class of every error this package raises for a user's input; its message is one line, safe to print."""
+
+    def __init__(self, message: object = "") -> None:
+        text = " ".join(str(message).splitlines())
+        if len(text) > _LONGEST_MESSAGE - 100:
+            # What is wrong stands at the beginning, and what to do at the end.
+            text = f"{text[:1400]} [...] {text[-400:]}"
+        super().__init__(printable(text)[:_LONGEST_MESSAGE])
 
 
 class ConfigError(Bert4AlbertError, ValueError):
@@ -34,6 +44,11 @@ class TrainingError(Bert4AlbertError, ArithmeticError):
 
 class ExportError(Bert4AlbertError, RuntimeError):
     """A model that cannot be written in the format asked for, with the versions installed."""
+
+
+def printable(text: str) -> str:
+    """Return text whose control characters, which a terminal would follow, are spelled as JSON spells them."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] if ord(c) != 127 else "\\u007f" for c in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

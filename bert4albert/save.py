@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from bert4albert.checkpoint.export import google_dialect, hf_dialect, write_google, write_hf
+from bert4albert.checkpoint.export import finite, google_dialect, hf_dialect, write_google, write_hf
 from bert4albert.model import weights_of
 
 if TYPE_CHECKING:
     from bert4albert.text import Tokenizer
 
 
-def save_google_checkpoint(model: keras.Model, path: str | os.PathLike[str], dialect: str | None = None) -> None:
+def save_google_checkpoint(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    dialect: str | None = None,
+    *,
+    allow_nonfinite: bool = False,
+) -> None:
     """Write a TensorFlow checkpoint with Google's names, and its config beside it.
 
     Arguments:
@@ -26,12 +32,14 @@ def save_google_checkpoint(model: keras.Model, path: str | os.PathLike[str], dia
         dialect: 'google_albert', 'google_bert', 'early_brightmart' or 'early_brightmart_unshared'; None for
             the model's own: BERT's names for BERT, the early albert_zh names for a model with projected
             words, else ALBERT's.
+        allow_nonfinite: save weights that are NaN or infinite too, such as to look into them.
 
     An unshared ALBERT is written with a group for each layer; the words of early albert_zh are folded into
-    one table where the dialect does not project them. Raises `CheckpointError` where Google's programs would
-    compute something else (an erf gelu, another epsilon), or the files cannot be written.
+    one table where the dialect does not project them. The files are written all or none. Raises
+    `CheckpointError` where Google's programs would compute something else (an erf gelu, another epsilon), a
+    weight is not finite, or the files cannot be written.
     """
-    weights = weights_of(model)
+    weights = weights_of(model) if allow_nonfinite else finite(weights_of(model))
     write_google(weights, Path(path), google_dialect(weights.config, dialect))
 
 
@@ -40,6 +48,8 @@ def save_hf(
     folder: str | os.PathLike[str],
     tokenizer: Tokenizer | None = None,
     dialect: str | None = None,
+    *,
+    allow_nonfinite: bool = False,
 ) -> None:
     """Write a folder that transformers and `build_model` read: config.json, model.safetensors, vocabulary.
 
@@ -50,10 +60,12 @@ def save_hf(
         tokenizer: the model's tokenizer, whose vocabulary and settings are written too.
         dialect: 'hf_albert', 'hf_bert' or 'hf_electra'; None for Bert's names for BERT and Albert's for
             everything else, which can say every model.
+        allow_nonfinite: save weights that are NaN or infinite too, such as to look into them.
 
     An unshared ALBERT is written with a group for each layer, ELECTRA as an unshared ALBERT, and a model
     without an embedding mapping with one that does nothing. Raises `CheckpointError` where the dialect cannot
-    say the model, or the files cannot be written.
+    say the model, a weight is not finite, or the files cannot be written. The set of files is written whole or not
+    at all.
     """
-    weights = weights_of(model)
+    weights = weights_of(model) if allow_nonfinite else finite(weights_of(model))
     write_hf(weights, Path(folder), hf_dialect(weights.config, dialect), tokenizer)

@@ -30,11 +30,11 @@ TINY = {
 
 
 def pytest_collection_modifyitems(config, items):
-    """Run the full counts only where they are asked for: `develop.py slow`, or `pytest -m slow`."""
+    """Leave out the tests that take long, unless they are asked for."""
     if "slow" not in config.option.markexpr:
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="a full count: develop.py slow runs it"))
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(autouse=True)

@@ -412,7 +412,7 @@ def test_a_failed_save_leaves_the_old_folder(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(task.model, "save_weights", fail)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(DataError, match="disk full"):
             task.save(tmp_path / "saved")
     assert {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]

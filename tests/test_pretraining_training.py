@@ -19,7 +19,7 @@ from test_pretraining_data import tokenizer, write_corpus
 
 from bert4albert import build_model
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT
-from bert4albert.errors import ConfigError, DataError, TokenizerError
+from bert4albert.errors import ConfigError, DataError, TokenizerError, TrainingError
 from bert4albert.files import reserved
 from bert4albert.pretraining.command import main
 from bert4albert.pretraining.examples import Examples
@@ -263,19 +263,24 @@ def disk_full(*_, **__):
 
 @pytest.mark.once
 @pytest.mark.parametrize(
-    ("target", "replacement", "words"),
+    ("target", "replacement", "error", "words"),
     [
-        (f"{Pretraining.__module__}.Pretraining.train_on_batch", losing, "The loss is nan in step 5"),
-        ("numpy.savez", disk_full, r"No space left on device.*what was there before is intact"),
+        (
+            f"{Pretraining.__module__}.Pretraining.train_on_batch",
+            losing,
+            TrainingError,
+            r"The loss is nan in step 5, at a learning rate of \d.*lower learning rate",
+        ),
+        ("numpy.savez", disk_full, DataError, r"No space left on device.*what was there before is intact"),
     ],
 )
-def test_a_run_that_fails_leaves_the_last_good_state(tmp_path, corpus, monkeypatch, target, replacement, words):
+def test_a_run_that_fails_leaves_the_last_good_state(tmp_path, corpus, monkeypatch, target, replacement, error, words):
     folder = tmp_path / "run"
     run(corpus, folder, dataclasses.replace(RECIPE, steps=4))
     before = (folder / "state.npz").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(target, replacement)
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(error, match=words):
             run(corpus, folder, dataclasses.replace(RECIPE, steps=8))
     assert (folder / "state.npz").read_bytes() == before
     assert not list(folder.glob(".*"))

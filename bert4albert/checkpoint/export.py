@@ -29,12 +29,13 @@ from bert4albert.checkpoint.dialects import (
 )
 from bert4albert.checkpoint.formats.arrays import write_arrays
 from bert4albert.checkpoint.formats.safe_tensors import write_safe_tensors
-from bert4albert.checkpoint.formats.tensor_file import replacing
+from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.checkpoint.formats.tf_bundle import write_tf_bundle
 from bert4albert.checkpoint.names import Shape, adapter_shapes, in_copies, weight_shapes
 from bert4albert.config import ModelConfig
 from bert4albert.config_keys import SIZE_KEYS, read_config
 from bert4albert.errors import CheckpointError, did_you_mean
+from bert4albert.files import writing
 from bert4albert.sharing import fewest_groups
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 GOOGLE_DIALECTS = {d.key: d for d in (GOOGLE_ALBERT, GOOGLE_BERT, EARLY_BRIGHTMART, EARLY_BRIGHTMART_UNSHARED)}
 HF_DIALECTS = {d.key: d for d in (HF_ALBERT, HF_BERT, HF_ELECTRA)}
 
+_GOOGLE_CONFIGS = ("bert_config.json", "albert_config.json")
 _MAPPING = "embeddings/mapping"
 _WORDS = "embeddings/word/embeddings"
 
@@ -65,6 +67,17 @@ class Weights:
         """Return weights with another config, whose arrays `read` gives."""
         # The application decides who sees whom, never which weights there are.
         return Weights(self.config.replace(application="encoder", **changes), read, self.dtype)
+
+
+def finite(weights: Weights) -> Weights:
+    """Return weights that raise `CheckpointError`, naming the weight, where one that is read is NaN or infinite."""
+
+    def read(name: str) -> np.ndarray:
+        array = weights.read(name)
+        require_finite(name, array)
+        return array
+
+    return dataclasses.replace(weights, read=read)
 
 
 def google_dialect(config: ModelConfig, key: str | None = None) -> Dialect:
@@ -121,19 +134,35 @@ def expressed_in(weights: Weights, dialect: Dialect) -> Weights:
 
 
 def write_google(weights: Weights, prefix: Path, dialect: Dialect) -> None:
-    """Write a TensorFlow checkpoint and its config, each appearing whole or not at all."""
-    weights = expressed_in(weights, dialect)
-    config = prefix.with_name("bert_config.json" if dialect.family == "bert" else "albert_config.json")
-    values = google_config(weights.config, dialect)
-    _refuse_neighbour(prefix, config, values)
-    index, data = (prefix.with_name(f"{prefix.name}.{end}") for end in ("index", "data-00000-of-00001"))
-    with replacing(data, config, index) as (data_part, config_part, index_part):
-        config_part.write_text(_json(values), encoding="utf-8")
-        write_tf_bundle(index_part, data_part, *_stored(weights, dialect))
+    """Write a TensorFlow checkpoint and its config, whole or not at all."""
+    with writing(prefix.parent, checks=[refuse_neighbours], error=CheckpointError) as new:
+        google_files(weights, new / prefix.name, dialect)
 
 
 def write_hf(weights: Weights, folder: Path, dialect: Dialect, tokenizer: Tokenizer | None = None) -> None:
-    """Write config.json, model.safetensors and the vocabulary, each appearing whole or not at all."""
+    """Write config.json, model.safetensors and the vocabulary, whole or not at all."""
+    checks = [] if tokenizer is None else [tokenizer.check_target]
+    with writing(folder, checks=checks, error=CheckpointError) as new:
+        hf_files(weights, new, dialect, tokenizer)
+
+
+def write_npz(weights: Weights, path: Path) -> None:
+    """Write named arrays in this package's own names, and config.json beside them, whole or not at all."""
+    with writing(path.parent, error=CheckpointError) as new:
+        npz_files(weights, new / path.name)
+
+
+def google_files(weights: Weights, prefix: Path, dialect: Dialect) -> None:
+    """Write a TensorFlow checkpoint and its config into a folder of new files."""
+    weights = expressed_in(weights, dialect)
+    config = prefix.with_name(_GOOGLE_CONFIGS[dialect.family == "albert"])
+    config.write_text(_json(google_config(weights.config, dialect)), encoding="utf-8")
+    index, data = (prefix.with_name(f"{prefix.name}.{end}") for end in ("index", "data-00000-of-00001"))
+    write_tf_bundle(index, data, *_stored(weights, dialect))
+
+
+def hf_files(weights: Weights, folder: Path, dialect: Dialect, tokenizer: Tokenizer | None = None) -> None:
+    """Write config.json, model.safetensors and the vocabulary into a folder of new files."""
     weights = expressed_in(weights, dialect)
     values = hf_config(weights.config, dialect)
     if tokenizer is not None:
@@ -142,21 +171,32 @@ def write_hf(weights: Weights, folder: Path, dialect: Dialect, tokenizer: Tokeni
                 f"The tokenizer has {tokenizer.vocab_size} tokens and the model only {weights.config.vocab_size}; "
                 "pass the tokenizer that the model was trained with."
             )
-        tokenizer.save(folder)
+        tokenizer.write_files(folder)
         # Without it transformers guesses by the kind of model, and a Chinese ALBERT has BERT's vocabulary.
         values["tokenizer_class"] = "AlbertTokenizer" if (folder / "spiece.model").is_file() else "BertTokenizer"
-    with replacing(folder / "model.safetensors", folder / "config.json") as (weights_part, config_part):
-        write_safe_tensors(weights_part, *_stored(weights, dialect))
-        config_part.write_text(_json(values), encoding="utf-8")
+    write_safe_tensors(folder / "model.safetensors", *_stored(weights, dialect))
+    (folder / "config.json").write_text(_json(values), encoding="utf-8")
 
 
-def write_npz(weights: Weights, path: Path) -> None:
-    """Write named arrays in this package's own names, and config.json beside them."""
+def npz_files(weights: Weights, path: Path) -> None:
+    """Write named arrays in this package's own names, and config.json, into a folder of new files."""
     weights = expressed_in(weights, CANONICAL)
-    shapes, dtype, read = _stored(weights, CANONICAL)
-    with replacing(path, path.with_name("config.json")) as (arrays_part, config_part):
-        write_arrays(arrays_part, shapes, dtype, read)
-        config_part.write_text(_json(weights.config.to_dict()), encoding="utf-8")
+    write_arrays(path, *_stored(weights, CANONICAL))
+    path.with_name("config.json").write_text(_json(weights.config.to_dict()), encoding="utf-8")
+
+
+def refuse_neighbours(new: Path, folder: Path) -> None:
+    """Raise `CheckpointError` where new files would replace the config that another checkpoint in the folder needs."""
+    others = sorted(path.name for path in folder.glob("*.index") if not (new / path.name).exists())
+    for config in new.glob("*_config.json"):
+        there = folder / config.name
+        if not others or config.name not in _GOOGLE_CONFIGS or not there.is_file():
+            continue
+        if ModelConfig.from_dict(*read_config(there)) != ModelConfig.from_dict(*read_config(config)):
+            raise CheckpointError(
+                f"{there} belongs to {others[0]} and describes another model than the one to save; "
+                "save to a folder of its own."
+            )
 
 
 def google_config(config: ModelConfig, dialect: Dialect) -> dict[str, Any]:
@@ -294,19 +334,6 @@ def _other_remedy(dialect: Dialect) -> str:
     if dialect.key in GOOGLE_DIALECTS:
         return "Use save_hf(model, folder), whose config names it."
     return "Convert to npz, whose config names it."
-
-
-def _refuse_neighbour(prefix: Path, config: Path, values: Mapping[str, Any]) -> None:
-    """Do not replace the config that another checkpoint in the folder needs."""
-    others = [path for path in prefix.parent.glob("*.index") if path.name != f"{prefix.name}.index"]
-    if not others or not config.is_file():
-        return
-    there = ModelConfig.from_dict(*read_config(config))
-    if there != ModelConfig.from_dict(values):
-        raise CheckpointError(
-            f"{config} belongs to {others[0].name} and describes another model than the one to save; "
-            "save to a folder of its own."
-        )
 
 
 def _chosen(dialects: Mapping[str, Dialect], key: str) -> Dialect:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bert4albert.errors import DataError
 Document = list[str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
+_LONGEST_LINE = 2**24
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 
 
@@ -74,8 +76,11 @@ def _plain(raw: Any, mode: str, encoding: str) -> Any:
 
 def _sentences(lines: Any, path: Path) -> Iterator[str]:
     try:
-        yield from map(str.strip, lines)
+        while line := lines.readline(_LONGEST_LINE):
+            if len(line) == _LONGEST_LINE:
+                raise DataError(f"{path} has a line of {_LONGEST_LINE:,} characters: put one sentence on a line.")
+            yield line.strip()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error}): convert it, for example with iconv.") from None
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): was it cut short, or is its name's ending wrong?") from None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from bert4albert.errors import DataError
-from bert4albert.files import write_atomically
+from bert4albert.files import open_regular, read_json, write_atomically
 from bert4albert.pretraining.corpus import Corpus, Document, Paths
 from bert4albert.pretraining.progress import ProgressLine
 from bert4albert.text import Tokenizer
 
 _INDEX = "index.json"
+_MOST_INDEX_BYTES = 2**24
+_PARTS = ("tokens", "sentences", "documents")
 # Characters in a shard: small enough to hold a few in memory, large enough to need few files.
 _SHARD_SIZE = 4_000_000
 
@@ -44,7 +46,7 @@ class Shards:
         index = _read_index(self.folder)
         if index is None or not index["complete"]:
             raise DataError(f"{self.folder} is not a whole tokenised corpus: run tokenize_corpus on it (again).")
-        self.sizes: list[dict[str, int]] = index["shards"]
+        self.sizes: list[dict[str, Any]] = index["shards"]
         self.num_documents = sum(size["documents"] for size in self.sizes)
         self.num_sentences = sum(size["sentences"] for size in self.sizes)
         self.num_tokens = sum(size["tokens"] for size in self.sizes)
@@ -67,9 +69,20 @@ class Shards:
     def _map(self, shard: int, part: str) -> np.ndarray:
         path = _part_path(self.folder, shard, part)
         try:
-            return np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}): delete {self.folder} and tokenise again.") from None
+            with open_regular(path):
+                array = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+            raise self._damaged(path, str(error)) from None
+        size = self.sizes[shard]
+        if array.shape != (size[part],) or array.dtype.kind not in "iu":
+            raise self._damaged(path, f"it is not {size[part]:,} whole numbers")
+        # Shards of earlier versions have none.
+        if "checksums" in size and _checksum(array) != size["checksums"].get(part):
+            raise self._damaged(path, "its checksum is another one")
+        return array
+
+    def _damaged(self, path: Path, why: str) -> DataError:
+        return DataError(f"{path} cannot be read ({why}): delete {self.folder} and tokenise again.")
 
 
 def tokenize_corpus(
@@ -93,7 +106,7 @@ def tokenize_corpus(
         The open `Shards`. Raises `DataError` for a corpus without text, or a folder with another one's shards.
     """
     corpus, folder = Corpus(files), Path(folder)
-    recipe = {"corpus": _fingerprint(corpus), "vocabulary": _digest(tokenizer), "shard_size": shard_size}
+    recipe = {"corpus": _fingerprint(corpus), "vocabulary": tokenizer.digest, "shard_size": shard_size}
     index = _read_index(folder)
     if index is not None and index["recipe"] != recipe:
         raise DataError(
@@ -111,7 +124,7 @@ def _write_shards(
     tokenizer: Tokenizer,
     folder: Path,
     recipe: dict[str, Any],
-    sizes: list[dict[str, int]],
+    sizes: list[dict[str, Any]],
     workers: int | None,
     shard_size: int,
 ) -> None:
@@ -142,14 +155,14 @@ def _blocks(corpus: Corpus, shard_size: int) -> Iterator[list[Document]]:
 
 def _in_parallel(
     blocks: Iterator[tuple[int, list[Document]]], tokenizer: Tokenizer, folder: Path, workers: int
-) -> Iterator[dict[str, int]]:
+) -> Iterator[dict[str, Any]]:
     """Yield the sizes of the shards in order; never more blocks in memory than workers and one to come."""
     if workers == 1:
         for shard, block in blocks:
             yield _write_shard(shard, block, tokenizer, folder)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting: list[Future[dict[str, int]]] = []
+        waiting: list[Future[dict[str, Any]]] = []
         try:
             for shard, block in blocks:
                 waiting.append(pool.submit(_write_shard, shard, block, tokenizer, folder))
@@ -164,7 +177,7 @@ def _in_parallel(
             ) from None
 
 
-def _write_shard(shard: int, block: list[Document], tokenizer: Tokenizer, folder: Path) -> dict[str, int]:
+def _write_shard(shard: int, block: list[Document], tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
     token_type = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     rows, _ = tokenizer.encode_many(sentence for document in block for sentence in document)
     # Encoding adds [CLS] and [SEP]; a sentence of dropped characters alone has nothing between them.
@@ -177,7 +190,12 @@ def _write_shard(shard: int, block: list[Document], tokenizer: Tokenizer, folder
     }
     for part, array in arrays.items():
         write_atomically(_part_path(folder, shard, part), partial(np.save, arr=array))
-    return {part: len(array) for part, array in arrays.items()}
+    checksums = {part: _checksum(array) for part, array in arrays.items()}
+    return {part: len(array) for part, array in arrays.items()} | {"checksums": checksums}
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data)
 
 
 def _part_path(folder: Path, shard: int, part: str) -> Path:
@@ -187,14 +205,28 @@ def _part_path(folder: Path, shard: int, part: str) -> Path:
 def _read_index(folder: Path) -> dict[str, Any] | None:
     path = folder / _INDEX
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        index = read_json(path, _MOST_INDEX_BYTES)
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}): delete {folder} and tokenise again.") from None
+    if not (
+        isinstance(index, dict) and {"recipe", "complete", "shards"} <= index.keys() and _are_sizes(index["shards"])
+    ):
+        raise DataError(f"{path} is damaged (it is no index of shards): delete {folder} and tokenise again.")
+    return index
 
 
-def _write_index(folder: Path, recipe: dict[str, Any], sizes: list[dict[str, int]], complete: bool) -> None:
+def _are_sizes(shards: Any) -> bool:
+    return isinstance(shards, list) and all(
+        isinstance(size, dict)
+        and all(type(size.get(part)) is int and size[part] >= 0 for part in _PARTS)
+        and isinstance(size.get("checksums", {}), dict)
+        for size in shards
+    )
+
+
+def _write_index(folder: Path, recipe: dict[str, Any], sizes: list[dict[str, Any]], complete: bool) -> None:
     content = json.dumps({"recipe": recipe, "complete": complete, "shards": sizes}, indent=1) + "\n"
     write_atomically(folder / _INDEX, lambda file: file.write(content.encode()))
 
@@ -202,8 +234,3 @@ def _write_index(folder: Path, recipe: dict[str, Any], sizes: list[dict[str, int
 def _fingerprint(corpus: Corpus) -> list[list[Any]]:
     stats = [(path, path.stat()) for path in corpus.paths]
     return [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
-
-
-def _digest(tokenizer: Tokenizer) -> str:
-    content = "\n".join([str(tokenizer.do_lower_case), *tokenizer.vocab])
-    return hashlib.sha256(content.encode()).hexdigest()

@@ -17,10 +17,9 @@ from keras import ops
 
 from bert4albert.build import build_model
 from bert4albert.checkpoint.formats.safe_tensors import SafeTensors, write_safe_tensors
-from bert4albert.checkpoint.formats.tensor_file import replacing
 from bert4albert.config import ModelConfig
-from bert4albert.errors import ConfigError, DataError
-from bert4albert.files import reserved
+from bert4albert.errors import ConfigError, DataError, TrainingError
+from bert4albert.files import reserved, writing
 from bert4albert.model import Trunk
 from bert4albert.pretraining.cooccurrence import cooccurrence_embeddings, log_frequencies
 from bert4albert.pretraining.corpus import Paths
@@ -30,7 +29,7 @@ from bert4albert.pretraining.objective import Pretraining
 from bert4albert.pretraining.optimizer import make_optimizer
 from bert4albert.pretraining.recipe import Recipe
 from bert4albert.pretraining.shards import Shards, tokenize_corpus
-from bert4albert.pretraining.state import load_state, read_progress, save_state
+from bert4albert.pretraining.state import load_state, nonfinite, read_progress, save_state
 from bert4albert.save import save_hf
 from bert4albert.text import Tokenizer
 
@@ -82,8 +81,8 @@ def pretrain(
 
     Returns:
         The trained trunk, with pooler, sentence-order and masked-LM head.
-        Raises `DataError`, `TokenizerError` or `ConfigError` for input it cannot use; where the loss is not
-        finite or a file cannot be written, the last saved state is intact.
+        Raises `DataError`, `TokenizerError` or `ConfigError` for input it cannot use, and `TrainingError` where the
+        loss or a weight is no longer finite; then, and where a file cannot be written, the last saved state is intact.
     """
     folder = Path(folder)
     tokenizer = Tokenizer(vocabulary, do_lower_case)
@@ -189,9 +188,18 @@ class _Run:
         self.step, self.place = 0, Place()
         progress = read_progress(self.path)
         if progress is not None:
+            self.step, self.place = self._where(progress)
             self._check_same_recipe(progress["recipe"])
             load_state(self.path, training)
-            self.step, self.place = progress["step"], Place(*progress["place"])
+
+    def _where(self, progress: dict[str, Any]) -> tuple[int, Place]:
+        """Return the step and the place in the data that a state file says."""
+        step, place = progress.get("step"), progress.get("place")
+        numbers = [step, *place] if isinstance(place, list) else []
+        whole = len(numbers) == 3 and all(type(number) is int and 0 <= number < 2**40 for number in numbers)
+        if not whole or not isinstance(progress.get("recipe"), dict):
+            raise DataError(f"{self.path} is damaged (it does not say where the run is): delete it to begin anew.")
+        return numbers[0], Place(*numbers[1:])
 
     def train(self, save_every: int, log: RunLog) -> None:
         """Train until the last step; the state is saved before the first, now and then, and after the last."""
@@ -215,10 +223,7 @@ class _Run:
             batch, self.place = next(batches)
             measured = self.training.train_on_batch(*_arguments(batch), return_dict=True)
             if not math.isfinite(measured["loss"]):
-                raise DataError(
-                    f"The loss is {measured['loss']} in step {self.step + 1}. The last good state is in {self.path}; "
-                    "begin anew in another folder with a lower learning rate or a longer warm-up."
-                )
+                raise self._diverged(f"The loss is {measured['loss']} in step {self.step + 1}")
             log.add(measured)
         self.step += 1
 
@@ -226,7 +231,18 @@ class _Run:
     def tokens_per_step(self) -> int:
         return self.recipe.accumulate * self.recipe.batch_size * self.recipe.length
 
+    def _diverged(self, what: str) -> TrainingError:
+        rate = float(ops.convert_to_numpy(self.training.optimizer.learning_rate))
+        return TrainingError(
+            f"{what}, at a learning rate of {rate:.2g}. The last good state is in {self.path}; "
+            "begin anew in another folder with a lower learning rate or a longer warm-up."
+        )
+
     def _save(self) -> None:
+        # A loss is that of the weights before its step, so that it says nothing of those after the last one.
+        name = nonfinite(self.training)
+        if name is not None:
+            raise self._diverged(f"{name} holds NaN or infinite numbers after step {self.step}")
         progress = {"step": self.step, "place": self.place, "recipe": dataclasses.asdict(self.recipe)}
         save_state(self.path, self.training, progress)
 
@@ -272,9 +288,9 @@ def store_in_half_precision(folder: Path) -> None:
     tensors = {name: stored.read(name) for name in stored.tensors}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     values = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
-    with replacing(folder / "config.json", folder / "model.safetensors") as (config, weights):
-        config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        write_safe_tensors(weights, shapes, "float16", tensors.__getitem__)
+    with writing(folder) as new:
+        (new / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_safe_tensors(new / "model.safetensors", shapes, "float16", tensors.__getitem__)
 
 
 def _examples(shards: Shards, tokenizer: Tokenizer, recipe: Recipe, seed: int | None = None) -> Examples:

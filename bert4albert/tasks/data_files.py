@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 from bert4albert.errors import DataError
+from bert4albert.files import read_packed
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
@@ -18,8 +18,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """
     path = Path(path)
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = raw.decode("utf-8-sig")
+        text = read_packed(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"There is no data file at {path}.") from None
     except UnicodeDecodeError as error:

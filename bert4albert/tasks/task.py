@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,19 +9,28 @@ from pathlib import Path
 from typing import Any, Self
 
 import keras
+import numpy as np
+from keras import ops
 
 from bert4albert import tasks
 from bert4albert.batches import make_dataset, predict_in_buckets
-from bert4albert.config import ModelConfig
+from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.errors import ConfigError, DataError, did_you_mean
+from bert4albert.files import reading, writing
 from bert4albert.model import Trunk, trunk_of
-from bert4albert.tasks.folder import replace_folder
+from bert4albert.tasks.saved import (
+    CONFIG_FILE,
+    TASK_FILE,
+    VOCABULARIES,
+    WEIGHTS_FILE,
+    as_json,
+    read_saved,
+    task_json,
+)
 from bert4albert.text import Tokenizer
 from bert4albert.training import Evaluator, MovingAverage, adversarial_model, default_optimizer, seeded_dropout
 
 Data = str | os.PathLike[str] | Sequence[Any]
-
-_TASK_FILE, _CONFIG_FILE, _WEIGHTS_FILE = "task.json", "config.json", "model.weights.h5"
 
 
 class Task(ABC):
@@ -275,21 +283,27 @@ class Task(ABC):
             raise DataError("There are no examples: give at least one.")
         return examples
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], *, allow_nonfinite: bool = False) -> None:
         """Write weights, config, tokenizer and settings to a folder, which `load` needs and nothing else.
 
         Arguments:
             folder: made if it does not exist; what an earlier `save` left there is replaced as a whole, and stays
                 as it was if this one fails. Other files in it are kept.
+            allow_nonfinite: save weights that are NaN or infinite too, such as to look into them; `load` refuses them.
+
+        Raises `DataError` where a weight is not finite, or the folder cannot be written.
         """
-        dtype = keras.dtype_policies.serialize(self.backbone.encoder.dtype_policy)
-        task = {"task": type(self).__name__, "settings": self.settings(), "dtype": dtype}
         model = self.model
-        with replace_folder(folder) as new:
-            _write_json(new / _TASK_FILE, task)
-            _write_json(new / _CONFIG_FILE, self.backbone.config.to_dict())
-            self.tokenizer.save(new)
-            model.save_weights(new / _WEIGHTS_FILE)
+        if not allow_nonfinite:
+            for weight in model.weights:
+                require_finite(weight.path, np.asarray(ops.convert_to_numpy(weight)), DataError)
+        policy = self.backbone.encoder.dtype_policy
+        task = task_json(type(self).__name__, self.settings(), policy, self.tokenizer)
+        with writing(folder, outdated=VOCABULARIES) as new:
+            (new / TASK_FILE).write_text(task, encoding="utf-8")
+            (new / CONFIG_FILE).write_text(as_json(self.backbone.config.to_dict()), encoding="utf-8")
+            self.tokenizer.write_files(new)
+            model.save_weights(new / WEIGHTS_FILE)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], dtype: Any = None) -> Self:
@@ -300,20 +314,25 @@ class Task(ABC):
             dtype: a dtype policy in place of that of the saved task.
 
         Returns:
-            The task. Raises `DataError` if the folder holds none, or another task than this class.
+            The task. Raises `DataError` if the folder holds none, a damaged one, or another task than this class.
         """
         folder = Path(folder)
-        saved = _read_json(folder / _TASK_FILE)
-        if cls is not Task and saved.get("task") != cls.__name__:
-            raise DataError(f"{folder} holds a {saved.get('task')}, not a {cls.__name__}: use load_task(folder).")
-        task_class: type[Self] = _task_class(saved.get("task"), folder) if cls is Task else cls
-        config = ModelConfig.from_dict(_read_json(folder / _CONFIG_FILE), str(folder / _CONFIG_FILE))
-        policy = keras.dtype_policies.deserialize(saved["dtype"]) if dtype is None else dtype
-        task = task_class(Trunk(config, dtype=policy), Tokenizer(folder), **saved["settings"])
-        try:
-            task.model.load_weights(folder / _WEIGHTS_FILE)
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{folder / _WEIGHTS_FILE} does not hold this task's weights: {error}") from error
+        with reading(folder):
+            saved = read_saved(folder)
+            if cls is not Task and saved.task != cls.__name__:
+                raise DataError(f"{folder} holds a {saved.task}, not a {cls.__name__}: use load_task(folder).")
+            task_class: type[Self] = _task_class(saved.task, folder) if cls is Task else cls
+            tokenizer = saved.tokenizer()
+            trunk = Trunk(saved.config, dtype=saved.dtype if dtype is None else dtype)
+            try:
+                task = task_class(trunk, tokenizer, **saved.settings)
+            except (TypeError, ValueError) as error:
+                raise saved.unusable(error) from error
+            saved.refuse_larger(task.build_model)
+            try:
+                task.model.load_weights(folder / WEIGHTS_FILE)
+            except (OSError, ValueError, KeyError) as error:
+                raise DataError(f"{folder / WEIGHTS_FILE} does not hold this task's weights: {error}") from error
         return task
 
     def _judge(self, data: Data, batch_size: int, **options: Any) -> Any:
@@ -335,16 +354,3 @@ def _task_class(name: Any, folder: Path) -> Any:
         return found
     hint = did_you_mean(str(name), tasks.__all__)
     raise DataError(f"{folder} holds a task {name!r} that this version does not have.{hint} Use the class's own load.")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path.parent} is no folder of a saved task: it has no {path.name}.") from None
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}): save the task again.") from None
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -1,17 +1,20 @@
 """The tokenizer: texts to token ids and back, for `vocab.txt` and for `spiece.model`."""
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
 from bert4albert.batches.padding import pad
 from bert4albert.errors import TokenizerError
+from bert4albert.files import reading, writing
 from bert4albert.text.sentence_piece import SentencePiece
-from bert4albert.text.vocabulary import is_redundant, load_engine, save_engine
+from bert4albert.text.vocabulary import is_redundant, load_engine, refuse_other_vocabulary, write_engine
 from bert4albert.text.word_piece import WordPiece
 
 Vocabulary = str | os.PathLike[str] | Sequence[str] | Mapping[str, int]
@@ -33,7 +36,8 @@ class Tokenizer:
     """
 
     def __init__(self, vocabulary: Vocabulary, do_lower_case: bool | None = None) -> None:
-        self._engine: WordPiece | SentencePiece = load_engine(vocabulary, do_lower_case)
+        with reading(vocabulary):
+            self._engine: WordPiece | SentencePiece = load_engine(vocabulary, do_lower_case)
 
     def __repr__(self) -> str:
         kind = self._engine.file_name
@@ -53,6 +57,12 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """The number of tokens."""
         return len(self._engine.tokens)
+
+    @property
+    def digest(self) -> str:
+        """A text that two tokenizers share only if they have the same tokens and treat case alike."""
+        content = "\n".join([str(self.do_lower_case), *self._engine.vocab])
+        return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
 
     @property
     def pad_id(self) -> int:
@@ -308,9 +318,18 @@ class Tokenizer:
             folder: Made if it does not exist.
 
         Raises:
-            TokenizerError: If the folder holds a vocabulary of the other kind.
+            TokenizerError: If the folder holds a vocabulary of the other kind, or cannot be written.
         """
-        save_engine(self._engine, folder)
+        with writing(folder, checks=[self.check_target], error=TokenizerError) as new:
+            self.write_files(new)
+
+    def write_files(self, folder: Path) -> None:
+        """Write the files of `save` into a folder that is being filled with others, all of one set."""
+        write_engine(self._engine, folder)
+
+    def check_target(self, new: Path, folder: Path) -> None:
+        """Raise `TokenizerError` where `folder` holds a vocabulary of the other kind than the new files."""
+        refuse_other_vocabulary(new, folder)
 
     def _checked_id(self, token_id: int) -> int:
         if not 0 <= token_id < self.vocab_size:

@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bert4albert.errors import TokenizerError
+from bert4albert.files import open_regular, read_json
 from bert4albert.text.characters import is_cjk, is_punctuation
 from bert4albert.text.sentence_piece import SentencePiece
 from bert4albert.text.word_piece import WordPiece
 
 _CONFIG_NAME = "tokenizer_config.json"
+_MOST_CONFIG_BYTES = 2**21
+_MOST_BYTES = 2**26
+_MOST_TOKENS = 2**20
 
 
 def load_engine(
@@ -36,16 +40,20 @@ def load_engine(
     return _word_piece(_read_tokens(path), _or_true(do_lower_case), str(path))
 
 
-def save_engine(engine: WordPiece | SentencePiece, folder: str | os.PathLike[str]) -> None:
-    """Write the files that `load_engine` reads back; each appears whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    other = folder / (SentencePiece if isinstance(engine, WordPiece) else WordPiece).file_name
-    if other.exists():
-        raise TokenizerError(f"{folder} already holds {other.name}, another vocabulary: save to another folder.")
-    _write(folder / engine.file_name, engine.file_content())
+def write_engine(engine: WordPiece | SentencePiece, folder: Path) -> None:
+    """Write the files that `load_engine` reads back into a folder of new files."""
+    (folder / engine.file_name).write_bytes(engine.file_content())
     config = json.dumps({"do_lower_case": engine.do_lower_case}, indent=2) + "\n"
-    _write(folder / _CONFIG_NAME, config.encode())
+    (folder / _CONFIG_NAME).write_text(config, encoding="utf-8")
+
+
+def refuse_other_vocabulary(new: Path, folder: Path) -> None:
+    """Raise `TokenizerError` where a folder holds a vocabulary of the other kind than the new files."""
+    for kind, other in ((WordPiece, SentencePiece), (SentencePiece, WordPiece)):
+        if (new / kind.file_name).exists() and (folder / other.file_name).exists():
+            raise TokenizerError(
+                f"{folder} already holds {other.file_name}, another vocabulary: save to another folder."
+            )
 
 
 def is_redundant(token: str) -> bool:
@@ -75,27 +83,41 @@ def _configured_lower_case(folder: Path) -> bool | None:
     if not path.is_file():
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        config = read_json(path, _MOST_CONFIG_BYTES)
+    except (OSError, ValueError) as error:
         raise TokenizerError(f"{path} is not JSON ({error}): mend or remove it.") from error
     do_lower_case = config.get("do_lower_case") if isinstance(config, dict) else config
-    if do_lower_case not in (None, True, False):
-        raise TokenizerError(f"{path} has do_lower_case {do_lower_case!r}, expected true or false: mend or remove it.")
+    if not (do_lower_case is None or isinstance(do_lower_case, bool)):
+        raise TokenizerError(
+            f"{path} has do_lower_case {do_lower_case!r:.80}, expected true or false: mend or remove it."
+        )
     return do_lower_case
 
 
 def _read_tokens(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        text = _read(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise TokenizerError(
             f"{path} is not UTF-8 text: expected a vocab.txt with one token a line, "
             "or a SentencePiece model, whose name must end in .model."
         ) from error
-    while lines and not lines[-1]:
-        lines.pop()
+    if text.count("\n") > _MOST_TOKENS:
+        raise TokenizerError(f"{path} has more than {_MOST_TOKENS:,} lines, so it is no vocabulary.")
+    lines = text.rstrip("\n").split("\n")
     # The Chinese vocabulary has a line that is nothing but a line separator, and it counts.
     return [line.strip() or line for line in lines]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open_regular(path) as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read ({error.strerror or error}): give another file.") from None
+    if len(content) > _MOST_BYTES:
+        raise TokenizerError(f"{path} has more than {_MOST_BYTES:,} bytes, so it is no vocabulary.")
+    return content
 
 
 def _ordered(vocabulary: Sequence[str] | Mapping[str, int]) -> list[str]:
@@ -111,11 +133,13 @@ def _ordered(vocabulary: Sequence[str] | Mapping[str, int]) -> list[str]:
 
 def _word_piece(tokens: list[str], do_lower_case: bool, source: str) -> WordPiece:
     _check_special(tokens, WordPiece, source)
-    repeated = [token for token, count in Counter(tokens).items() if count > 1]
+    repeated = (
+        [] if len(set(tokens)) == len(tokens) else [token for token, count in Counter(tokens).items() if count > 1]
+    )
     if repeated:
         lines = [index + 1 for index, token in enumerate(tokens) if token == repeated[0]]
         raise TokenizerError(
-            f"{source} has {repeated[0]!r} more than once (lines {', '.join(map(str, lines))}): "
+            f"{source} has {repeated[0]!r:.80} more than once (lines {', '.join(map(str, lines[:5]))}): "
             "each token needs one line, since its line is its id."
         )
     return WordPiece(tokens, do_lower_case)
@@ -123,8 +147,8 @@ def _word_piece(tokens: list[str], do_lower_case: bool, source: str) -> WordPiec
 
 def _sentence_piece(path: Path, do_lower_case: bool) -> SentencePiece:
     try:
-        engine = SentencePiece(path.read_bytes(), do_lower_case)
-    except RuntimeError as error:
+        engine = SentencePiece(_read(path), do_lower_case)
+    except (RuntimeError, ValueError) as error:  # sentencepiece's own, and text in it that is not UTF-8
         raise TokenizerError(f"{path} is not a SentencePiece model: was the download complete?") from error
     _check_special(engine.tokens, SentencePiece, str(path))
     return engine
@@ -142,9 +166,3 @@ def _check_special(tokens: Sequence[str], engine: type[WordPiece] | type[Sentenc
         raise TokenizerError(
             f"{source} has {engine.pad} at place {tokens.index(engine.pad)}, expected 0: models take id 0 for padding."
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,6 +14,9 @@ import numpy as np
 from bert4albert.checkpoint.formats.tensor_file import TensorFile, TensorInfo
 from bert4albert.checkpoint.formats.zipped import Zipped
 from bert4albert.errors import CheckpointError
+
+_MAGIC = np.lib.format.magic(1, 0)
+_MOST_HEADER_BYTES = 10_000  # which is where NumPy stops trusting one
 
 
 class Arrays(TensorFile):
@@ -28,8 +32,8 @@ class Arrays(TensorFile):
         self._arrays: dict[str, np.ndarray] = {}
         for name, values in arrays.items():
             try:
-                self._arrays[str(name)] = np.asarray(values)
-            except (TypeError, ValueError, RuntimeError) as error:
+                self._arrays[str(name)] = _as_array(values)
+            except (TypeError, ValueError, RuntimeError, AttributeError) as error:
                 raise CheckpointError(f"{path}: {name!r} is not an array ({error}); pass NumPy arrays.") from error
         self.tensors = {name: TensorInfo(_dtype_name(array.dtype), array.shape) for name, array in self._arrays.items()}
 
@@ -52,23 +56,28 @@ class NumpyArchive(TensorFile):
         self.path = Path(path)
         self._archive = Zipped(self.path, "NumPy .npz")
         self.tensors = {}
+        self._members: dict[str, str] = {}
         self._in_columns = set()
-        for member in self._archive.names:
+        for member in self._archive.sizes:
             name = member.removesuffix(".npy")
+            if name in self.tensors:
+                raise CheckpointError(f"{path} holds {name:.200} twice; copy or download it again.")
             with self._archive.open(member) as file:
-                shape, in_columns, dtype = _header(file)
-            self.tensors[name] = TensorInfo(_dtype_name(dtype), shape)
+                shape, in_columns, dtype, begin = _header(file)
+            info = TensorInfo(_dtype_name(dtype), shape)
+            if info.dtype != "string" and begin + info.num_bytes != self._archive.sizes[member]:
+                raise CheckpointError(f"{path}: {name:.200} has not the bytes that its shape {shape} asks for.")
+            self._members[name] = member
+            self.tensors[name] = info
             if in_columns:
                 self._in_columns.add(name)
 
     def read_bytes(self, name: str) -> bytes:
         """Return the bytes of one array."""
         info = self.tensors[name]
-        with self._archive.open(f"{name}.npy") as file:
+        with self._archive.open(self._members[name]) as file:
             _header(file)
-            data = file.read(info.num_bytes)
-            if file.read(1):
-                raise CheckpointError(f"{self.path}: {name} is longer than its shape says; the file is damaged.")
+            data = file.read()
         if name in self._in_columns and len(data) == info.num_bytes:
             data = np.frombuffer(data, info.dtype).reshape(info.shape, order="F").tobytes()
         return data
@@ -91,15 +100,30 @@ def write_arrays(
                 np.lib.format.write_array(file, np.ascontiguousarray(read(name), dtype), allow_pickle=False)
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _as_array(values: Any) -> np.ndarray:
+    # NumPy has no bfloat16 of its own, so that PyTorch gives none.
+    return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Return shape, order, dtype, and where the numbers begin."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"an array has format version {version}")
+    # NumPy reads a header of any length before it looks at it.
+    length = file.read(2 if version == (1, 0) else 4)
+    size = int.from_bytes(length, "little")
+    if size > _MOST_HEADER_BYTES:
+        raise ValueError(f"an array has a header of {size:,} bytes")
+    header = io.BytesIO(length + file.read(size))
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, in_columns, dtype = read(file)
+    try:
+        shape, in_columns, dtype = read(header)
+    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:  # NumPy lets Python parse it
+        raise ValueError(f"an array has a header that is none ({error!r:.80})") from None
     if dtype.byteorder == ">" or any(size < 0 for size in shape):
         raise ValueError("an array is big-endian, or has a negative size")
-    return shape, in_columns, dtype
+    return shape, in_columns, dtype, len(_MAGIC) + len(length) + size
 
 
 def _dtype_name(dtype: np.dtype) -> str:

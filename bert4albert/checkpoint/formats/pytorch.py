@@ -36,6 +36,8 @@ _DTYPES = {
 _ZIP_MARK = b"PK\x03\x04"
 _LEGACY_MARK = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number with which torch.save began before the zip
 _MOST_PICKLE_BYTES = 3 * 2**20
+_MOST_OPERATIONS = 2**19  # some thirty for a tensor
+_MOST_STACKED = 2**14  # torch.save sets a thousand items at once
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class PyTorchArchive(TensorFile):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._archive = Zipped(path, "PyTorch")
-        pickles = [name for name in self._archive.names if name.endswith("/data.pkl")]
+        pickles = [name for name in self._archive.sizes if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise CheckpointError(f"{path} has no data.pkl; it is not a file that torch.save wrote.")
         self._root = pickles[0].removesuffix("data.pkl")
@@ -92,6 +94,7 @@ class PyTorchArchive(TensorFile):
         for name, tensor in self._places.items():
             if self._archive.size(self._member(tensor)) != tensor.length * item_size(tensor.dtype):
                 raise CheckpointError(f"{path}: the numbers of {name} are missing or cut short; download it again.")
+        self._archive.require_plausible({name: tensor.num_bytes for name, tensor in self._places.items()})
 
     def read_bytes(self, name: str) -> bytes | memoryview:
         """Return the bytes of one tensor, its checksum verified."""
@@ -200,8 +203,10 @@ class _Machine:
 
 def _named_tensors(pickled: bytes) -> dict[str, _Tensor]:
     machine = _Machine()
-    for operation, argument, _ in pickletools.genops(pickled):
+    for count, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
         machine.step(operation.name, argument)
+        if count > _MOST_OPERATIONS or len(machine.stack) > _MOST_STACKED:
+            raise DamagedError("its pickle is longer than that of any model")
     table = machine.stack.pop()
     if not isinstance(table, dict) or machine.stack:
         raise DamagedError("its pickle is not a table")

@@ -18,6 +18,7 @@ import numpy as np
 
 from bert4albert.checkpoint.formats.tensor_file import DamagedError, TensorFile, TensorInfo, item_size, read_slice
 from bert4albert.errors import CheckpointError
+from bert4albert.files import open_regular
 
 _DTYPES = {
     "F64": "float64",
@@ -52,7 +53,7 @@ class SafeTensors(TensorFile):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = self._file = Path(path)
         try:
-            with open(self._file, "rb") as file:
+            with open_regular(self._file) as file:
                 self.tensors = _entries(file.read(8), file.read, os.fstat(file.fileno()).st_size)
         except OSError as error:
             raise CheckpointError(f"{self.path} cannot be read ({error.strerror}); pass a safetensors file.") from error

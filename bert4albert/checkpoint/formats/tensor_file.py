@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bert4albert.errors import CheckpointError
+from bert4albert.errors import Bert4AlbertError, CheckpointError
+from bert4albert.files import open_regular
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -66,7 +66,7 @@ class TensorFile(ABC):
                 "the file is cut short or damaged, copy or download it again."
             )
         array = decode(data, info.dtype).reshape(info.shape)
-        if array.dtype.kind == "f" and not _all_finite(array):
+        if array.dtype.kind == "f" and not all_finite(array):
             raise CheckpointError(
                 f"{self.path}: the tensor {name} holds NaN or infinite values; the file is damaged or its "
                 "training diverged, use another checkpoint."
@@ -90,7 +90,7 @@ def decode(data: bytes | bytearray | memoryview, dtype: str) -> np.ndarray:
 def read_slice(path: Path, offset: int, size: int, name: str) -> bytes:
     """Return `size` bytes of a file from `offset` on, the place of the tensor `name`."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             # Asked before reading, so that a damaged size cannot ask for memory.
             if offset + size > os.fstat(file.fileno()).st_size:
                 raise CheckpointError(f"{path} is cut short at the tensor {name}; copy or download it again.")
@@ -103,10 +103,10 @@ def read_slice(path: Path, offset: int, size: int, name: str) -> bytes:
 def read_start(path: Path, size: int) -> bytes:
     """Return the first `size` bytes of a file, or all of a shorter one."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(size)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise CheckpointError(f"{path} cannot be read ({reason}); pass the path of a checkpoint.") from error
 
 
@@ -118,30 +118,19 @@ def read_whole(path: Path, most: int) -> bytes:
     return data
 
 
-@contextlib.contextmanager
-def replacing(*targets: Path) -> Iterator[list[Path]]:
-    """Give a temporary name beside each target; rename them all, in order, only when the body has succeeded.
-
-    Arguments:
-        targets: the files to write; their folder is made if it does not exist.
-
-    Raises `CheckpointError` where the system refuses; the old files are then still there.
-    """
-    temporaries = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
-    try:
-        for target in targets:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporaries
-        for temporary, target in zip(temporaries, targets, strict=True):
-            os.replace(temporary, target)
-    except OSError as error:
-        raise CheckpointError(f"{targets[0]} cannot be written ({error.strerror or error}).") from error
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
+def require_finite(name: str, array: np.ndarray, error: type[Bert4AlbertError] = CheckpointError) -> None:
+    """Raise an error that names a weight, about to be saved, with values that are NaN or infinite."""
+    # NumPy itself knows no bfloat16, which is not of kind "f".
+    wide = array if array.dtype.kind in "fiub" else array.astype(np.float32)
+    if not all_finite(wide):
+        raise error(
+            f"The weight {name} holds NaN or infinite values, so nothing was saved: its training diverged. Go back to "
+            "an earlier state, train with a lower learning rate, or pass allow_nonfinite=True to save it all the same."
+        )
 
 
-def _all_finite(array: np.ndarray) -> bool:
+def all_finite(array: np.ndarray) -> bool:
+    """Return whether no value is NaN or infinite."""
     # The sum is finite unless some value is not, or it overflows; only then look at every value.
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())

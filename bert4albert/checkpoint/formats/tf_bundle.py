@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,7 @@ class TFBundle(TensorFile):
                 "(the original TF1 checkpoint, or Hugging Face safetensors)."
             )
         self.tensors = tensors
+        self._check_claims(tensors.values())
 
     def read_bytes(self, name: str) -> bytes:
         """Return the bytes of one tensor, its checksum verified."""
@@ -88,11 +90,29 @@ class TFBundle(TensorFile):
                 f"{self.path}: the tensor {name} has {entry.size} bytes, which is not {entry.dtype} of shape "
                 f"{entry.shape}; the index is damaged, or the tensor is not a weight."
             )
-        shard = self._prefix.with_name(f"{self._prefix.name}.data-{entry.shard:05d}-of-{self._num_shards:05d}")
+        shard = self._shard(entry.shard)
         data = read_slice(shard, entry.offset, entry.size, name)
         if _masked(google_crc32c.value(data)) != entry.checksum:
             raise CheckpointError(f"{shard}: the tensor {name} fails its checksum; the file is damaged, copy it again.")
         return data
+
+    def _shard(self, number: int) -> Path:
+        return self._prefix.with_name(f"{self._prefix.name}.data-{number:05d}-of-{self._num_shards:05d}")
+
+    def _check_claims(self, entries: Iterable[_Entry]) -> None:
+        """Refuse an index whose tensors have more bytes than the data files, before a model of that size is built."""
+        claimed = Counter[int]()
+        for entry in entries:
+            claimed[entry.shard] += max(entry.size, 0 if entry.dtype == "string" else entry.num_bytes)
+        for number, size in claimed.items():
+            shard = self._shard(number)
+            if not shard.is_file():
+                raise CheckpointError(f"{shard}, which belongs to {self.path}, is missing; copy it too.")
+            if size > shard.stat().st_size:
+                raise CheckpointError(
+                    f"{shard} is cut short: it has {shard.stat().st_size:,} bytes, and the tensors that the index "
+                    f"places in it {size:,}; copy or download it again."
+                )
 
 
 def write_tf_bundle(
@@ -177,9 +197,13 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = _varint(footer, _varint(footer, 0)[1])[1]
     offset, position = _varint(footer, position)
     size, _ = _varint(footer, position)
+    seen = 0
     for _, handle in _block(data, offset, size):
         start, position = _varint(handle, 0)
         length, _ = _varint(handle, position)
+        seen += length
+        if seen > len(data):
+            raise DamagedError("its blocks lie over each other")
         yield from _block(data, start, length)
 
 

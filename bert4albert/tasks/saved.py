@@ -1,0 +1,127 @@
+"""What a saved task's folder says, checked before anything is built from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from bert4albert.checkpoint.formats.h5_weights import count_numbers
+from bert4albert.checkpoint.names import count_parameters, weight_shapes
+from bert4albert.config import ModelConfig
+from bert4albert.errors import DataError, require_choice
+from bert4albert.files import read_json
+from bert4albert.text import Tokenizer
+
+TASK_FILE, CONFIG_FILE, WEIGHTS_FILE = "task.json", "config.json", "model.weights.h5"
+VOCABULARIES = ("vocab.txt", "spiece.model")
+
+_MOST_BYTES = 2**24
+_DTYPES = ("float32", "float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A saved task.
+
+    Attributes:
+        task: the name of its class.
+        settings: the arguments of its constructor.
+        dtype: the name of its dtype policy.
+        vocabulary: its tokenizer's `digest`; None for a task saved before there was one.
+        config: its trunk's config.
+        count: how many numbers its weights have.
+    """
+
+    folder: Path
+    task: str
+    settings: dict[str, Any]
+    dtype: str
+    vocabulary: str | None
+    config: ModelConfig
+    count: int
+
+    def tokenizer(self) -> Tokenizer:
+        """Return its tokenizer. Raises `DataError` for another one than that of the save."""
+        tokenizer = Tokenizer(self.folder)
+        if self.vocabulary is not None and tokenizer.digest != self.vocabulary:
+            raise DataError(
+                f"The vocabulary in {self.folder} is not the one that the task was saved with: it was cut short or "
+                "changed since; copy the folder again, or save the task again."
+            )
+        return tokenizer
+
+    def refuse_larger(self, model: Callable[[], keras.Model]) -> None:
+        """Raise `DataError` if a model, made here without memory for new weights, has more than were saved."""
+        try:
+            with keras.StatelessScope(initialize_variables=False):
+                shapes = [tuple(variable.shape) for variable in model().weights]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self.unusable(error) from error
+        if count_parameters(shapes) > self.count:
+            raise DataError(
+                f"{self.folder / TASK_FILE} describes a model of {count_parameters(shapes):,} numbers, and "
+                f"{WEIGHTS_FILE} holds {self.count:,}; the files do not belong together, save the task again."
+            )
+
+    def unusable(self, error: Exception) -> DataError:
+        """Return the error for settings from which no task can be made."""
+        return DataError(f"{self.folder / TASK_FILE} has settings that cannot be used ({error}): save the task again.")
+
+
+def task_json(task: str, settings: dict[str, Any], policy: Any, tokenizer: Tokenizer) -> str:
+    """Return the content of a task's own file."""
+    values = {
+        "task": task,
+        "settings": settings,
+        "dtype": keras.dtype_policies.serialize(policy),
+        "vocabulary": tokenizer.digest,
+    }
+    return as_json(values)
+
+
+def as_json(values: dict[str, Any]) -> str:
+    """Return JSON for people to read."""
+    return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+
+
+def read_saved(folder: Path) -> Saved:
+    """Read a saved task, weights looked through. Raises `DataError` or `ConfigError` where it is no whole one."""
+    values = _read(folder / TASK_FILE)
+    task, settings, vocabulary = values.get("task"), values.get("settings"), values.get("vocabulary")
+    if not isinstance(task, str) or not isinstance(settings, dict) or not isinstance(vocabulary, str | None):
+        raise DataError(f"{folder / TASK_FILE} does not say which task it is of: save the task again.")
+    config = ModelConfig.from_dict(_read(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
+    count = count_numbers(folder / WEIGHTS_FILE)
+    needed = count_parameters(weight_shapes(config).values())
+    if needed > count:
+        raise DataError(
+            f"{folder / CONFIG_FILE} describes a model of {needed:,} numbers, and {WEIGHTS_FILE} holds {count:,}; "
+            "the files do not belong together, save the task again."
+        )
+    return Saved(folder, task, settings, _policy(values.get("dtype"), folder), vocabulary, config, count)
+
+
+def _policy(saved: Any, folder: Path) -> str:
+    """Return the name in a serialised dtype policy; Keras' own reader would import what a file names."""
+    name: Any = saved
+    if isinstance(saved, dict) and saved.get("class_name") == "DTypePolicy" and isinstance(saved.get("config"), dict):
+        name = saved["config"].get("name")
+    require_choice("dtype", name, _DTYPES, str(folder / TASK_FILE), DataError)
+    return name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = read_json(path, _MOST_BYTES)
+    except FileNotFoundError:
+        raise DataError(f"{path.parent} is no folder of a saved task: it has no {path.name}.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not JSON ({error}): save the task again.") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path} holds a JSON {type(values).__name__}, not an object: save the task again.")
+    return values

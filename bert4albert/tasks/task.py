@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +29,7 @@ from bert4albert.tasks.saved import (
 )
 from bert4albert.text import Tokenizer
 from bert4albert.training import Evaluator, MovingAverage, adversarial_model, default_optimizer, seeded_dropout
+from bert4albert.training.between import between_optimizer
 
 Data = str | os.PathLike[str] | Sequence[Any]
 
@@ -165,6 +166,8 @@ class Task(ABC):
         optimizer: keras.optimizers.Optimizer | None = None,
         ema: float | None = None,
         adversarial: float | None = None,
+        unshare_at: Mapping[Any, Any] | None = None,
+        sharing_decay: float | None = None,
         early_stopping: int | None = None,
         seed: int = 0,
         jit_compile: bool | str = "auto",
@@ -189,6 +192,9 @@ class Task(ABC):
             optimizer: a Keras optimizer, in place of AdamW with the settings above.
             ema: keep a moving average of the weights with this momentum (0.999), and evaluate and end with it.
             adversarial: FGM: the size of the step against the gradient of the word embeddings (0.5).
+            unshare_at: step -> sharing, such as {0: "shared", 0.5: "unshared"}: `GradualUnsharing`; whole numbers are
+                steps, fractions between 0 and 1 parts of all steps.
+            sharing_decay: how strongly copies are pulled toward their mean: `SharingDecay`.
             early_stopping: stop after this many epochs without a better `metric`.
             seed: of the head's first weights, of the order of the examples and of dropout; no global state.
             jit_compile: as in `keras.Model.compile`; True pays off from about 1,000 examples on.
@@ -220,6 +226,7 @@ class Task(ABC):
                 layer_decay=layer_decay,
                 accumulate=accumulate,
             )
+        optimizer = between_optimizer(optimizer, self.backbone, len(dataset) * epochs, unshare_at, sharing_decay)
         average = None if ema is None else MovingAverage(optimizer, ema)
         model = self._trained_model(adversarial)
         self._compile(model, average or optimizer, jit_compile)

@@ -1,4 +1,4 @@
-"""Training recipes: schedules, optimizers, moving averages, adversarial training, evaluation after each epoch.
+"""Training recipes: schedules, optimizers and what wraps them, adversarial training, evaluation after each epoch.
 
 All of them also work with the plain `compile` and `fit` of Keras. Names are imported when they are first used.
 """
@@ -11,14 +11,18 @@ if TYPE_CHECKING:
     from bert4albert.backend import seeded_dropout
     from bert4albert.training.adversarial import adversarial_model
     from bert4albert.training.evaluator import Evaluator
+    from bert4albert.training.gradual_unsharing import GradualUnsharing
     from bert4albert.training.moving_average import MovingAverage
     from bert4albert.training.optimizers import adamw, default_optimizer, layerwise
     from bert4albert.training.schedules import PiecewiseLinear, piecewise_linear, warmup_linear_decay
+    from bert4albert.training.sharing_decay import SharingDecay
 
 _HOME = {
     "Evaluator": "evaluator",
+    "GradualUnsharing": "gradual_unsharing",
     "MovingAverage": "moving_average",
     "PiecewiseLinear": "schedules",
+    "SharingDecay": "sharing_decay",
     "adamw": "optimizers",
     "adversarial_model": "adversarial",
     "default_optimizer": "optimizers",
@@ -30,8 +34,10 @@ _HOME = {
 
 __all__ = [
     "Evaluator",
+    "GradualUnsharing",
     "MovingAverage",
     "PiecewiseLinear",
+    "SharingDecay",
     "adamw",
     "adversarial_model",
     "default_optimizer",

@@ -8,10 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from bert4albert.checkpoint.names import depths_of
+from bert4albert.checkpoint.names import depths_of, part_of
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError
 from bert4albert.model import Trunk
+from bert4albert.training.layerwise_optimizer import LayerwiseOptimizer
 from bert4albert.training.schedules import warmup_linear_decay
 
 NOT_DECAYED = ("bias", "gamma", "beta")
@@ -41,11 +42,12 @@ def adamw(
 
 def layerwise(
     trunk: Trunk, make_optimizer: Callable[[float], keras.optimizers.Optimizer], decay: float
-) -> keras.optimizers.MultiOptimizer:
+) -> LayerwiseOptimizer:
     """Return an optimizer with a lower learning rate for lower layers (arXiv:2003.10555).
 
     Layers above the trunk have the factor 1, the last depth `decay`, the one below `decay ** 2`, and so on down
-    to the embeddings. A copy used at several depths has the mean of their factors.
+    to the embeddings. A copy used at several depths has the mean of their factors. Where the optimizers clip by a
+    norm, it is that of all gradients together, as with one optimizer.
 
     Arguments:
         trunk: the trunk that is trained.
@@ -55,13 +57,14 @@ def layerwise(
     if not 0 < decay <= 1:
         raise ConfigError(f"The layer decay must be above 0 and not above 1; {decay!r} was given.")
     schedule = trunk.config.sharing
-    factors = {weight.path: decay ** (schedule.depth + 1) for weight in trunk.embeddings.trainable_variables}
+    # An optimizer for each rate of each part, since parts may be shared, and be let go, differently.
+    groups = {weight.path: (decay ** (schedule.depth + 1), "") for weight in trunk.embeddings.trainable_variables}
     for name, weight in trunk.encoder.named_weights("encoder"):
-        at_depths = [decay ** (schedule.depth - depth) for depth in depths_of(name, schedule)]
-        factors[weight.path] = float(np.mean(at_depths))
-    makers = {factor: make_optimizer(factor) for factor in dict.fromkeys(factors.values())}
-    by_path = {path: makers[factor] for path, factor in factors.items()}
-    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(make_optimizer(1.0), by_path))
+        factors = [decay ** (schedule.depth - depth) for depth in depths_of(name, schedule)]
+        groups[weight.path] = float(np.mean(factors)), part_of(name.split("/", 2)[2])
+    order = list(dict.fromkeys(groups.values()))
+    optimizers = [make_optimizer(1.0), *(make_optimizer(factor) for factor, _ in order)]
+    return LayerwiseOptimizer(optimizers, {path: 1 + order.index(group) for path, group in groups.items()})
 
 
 def default_learning_rate(config: ModelConfig) -> float:

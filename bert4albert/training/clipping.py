@@ -73,9 +73,7 @@ def without_clipping(trainers: Sequence[keras.optimizers.Optimizer]) -> Iterator
             trainer.global_clipnorm = limit
 
 
-def _accumulators(
-    weights: Sequence[Any], trainer_of: Callable[[str], keras.optimizers.Optimizer]
-) -> dict[int, Any]:
+def _accumulators(weights: Sequence[Any], trainer_of: Callable[[str], keras.optimizers.Optimizer]) -> dict[int, Any]:
     """Return the variables in which optimizers add up gradients over batches, by the ids of the weights."""
     trained: dict[int, list[Any]] = defaultdict(list)
     for weight in weights:

@@ -43,14 +43,11 @@ POINTS = {
 TOLERANCE = 2e-6 if keras.backend.backend() == "tensorflow" else 5e-6
 
 
-@pytest.fixture(scope="module")
-def checkpoint():
-    """Config and arrays of a small ALBERT with untidy weights, in this package's own names."""
-    from conftest import TINY
-
-    keras.utils.set_random_seed(1)
-    trunk = untidy(build_model(TINY, with_nsp=True, with_mlm=True))
-    return dict(TINY), {name: to_numpy(value) for name, value in trunk.named_weights()}
+@pytest.fixture
+def checkpoint(golden):
+    """The config and the checkpoint of Google's small ALBERT, one block at three depths."""
+    case = golden("google_albert")
+    return case.config, case.checkpoint
 
 
 def hidden_states(trunk, batch):
@@ -73,10 +70,25 @@ def test_every_point_starts_as_the_checkpoint(checkpoint, batch, tmp_path, point
     expected = hidden_states(build_model(*checkpoint), batch)
     trunk = build_model(*checkpoint, **POINTS[point])
     assert np.abs(hidden_states(trunk, batch) - expected).max() < TOLERANCE
+    trunk.save(tmp_path / "model.keras")
+    reloaded = trunk_of(keras.models.load_model(tmp_path / "model.keras"))
+    assert np.abs(hidden_states(reloaded, batch) - expected).max() < TOLERANCE
     shapes = {name: tuple(weight.shape) for name, weight in trunk.named_weights()}
     assert shapes == weight_shapes(trunk.config)
     assert count_parameters(shapes.values()) == trunk.count_params()
     assert ModelConfig.from_dict(trunk.config.to_dict()) == trunk.config
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("folder", ["google_albert_groups", "google_albert_inner", "google_bert"])
+@pytest.mark.parametrize("sharing", ["shared", "unshared", {"attention": "unshared"}, {"norm": "unshared"}])
+def test_a_checkpoint_with_more_blocks_goes_further_apart(golden, batch, folder, sharing):
+    case = golden(folder)
+    trunk = build_model(case.config, case.checkpoint, sharing=sharing)
+    own = build_model(case.config, case.checkpoint)
+    assert np.abs(hidden_states(trunk, batch) - hidden_states(own, batch)).max() < TOLERANCE
+    if sharing == "shared":
+        assert trunk.config.sharing == own.config.sharing
 
 
 @pytest.mark.parametrize("point", ["mixed", "sandwich", "lora_of_attention", "all"])

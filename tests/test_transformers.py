@@ -27,6 +27,8 @@ MODELS = {
     "groups": (ALBERT | {"num_hidden_groups": 3, "hidden_act": "gelu_erf"}, {}),
     "unshared": (ALBERT, {"model": "albert_unshared"}),
     "inner": (ALBERT | {"num_hidden_groups": 2, "inner_group_num": 2}, {}),
+    "by_part": (ALBERT, {"sharing": {"attention": "unshared", "norm": "groups:2"}}),
+    "what_depths_add": (ALBERT, {"depth_lora": 2, "depth_bias": True}),
     "listed": (ALBERT | {"hidden_act": "relu"}, {"sharing": [0, 1, 0, 2, 2, 1]}),
     "equal sizes": (SIZES | {"num_hidden_groups": 1}, {}),
     "early": (ALBERT | {"projected_words": True}, {}),

@@ -94,7 +94,7 @@ def test_places_texts_and_copies_are_those_of_the_other_engines(engines, tmp_pat
     assert pickle.loads(pickle.dumps(second)).encode(text) == first.encode(text)
     second.save(tmp_path / "again")
     assert Tokenizer(tmp_path / "again").encode(text) == first.encode(text)
-    assert second.encode("a\ud800b")[0] == first.encode("a\ud800b")[0]
+    assert second.encode("a\ud800b")[0][0] == first.cls_id
 
 
 def test_texts_are_cut_as_asked_whatever_the_file_was_saved_with(tmp_path):

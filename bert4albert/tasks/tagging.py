@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,6 +19,7 @@ from bert4albert.heads.pointers import EfficientGlobalPointer, GlobalPointer, sp
 from bert4albert.model import Trunk
 from bert4albert.tasks.data_files import read_lines
 from bert4albert.tasks.spans import (
+    Entity,
     TokenizedTexts,
     check_choice,
     precision_recall_f1,
@@ -32,15 +33,6 @@ from bert4albert.text import Tokenizer
 SCHEMES = ("BIO", "BIOES")
 _POINTERS = {"global_pointer": GlobalPointer, "efficient_global_pointer": EfficientGlobalPointer}
 METHODS = ("softmax", "crf", *_POINTERS)
-
-
-class Entity(NamedTuple):
-    """A labelled span: `text` is the characters from `start` up to, not including, `end`."""
-
-    start: int
-    end: int
-    label: str
-    text: str
 
 
 class Tagger(Task):

@@ -27,9 +27,13 @@ class Graph:
     """Nodes and weights; a value of the graph is the name of a tensor.
 
     Calling it adds a node: `graph("MatMul", x, kernel)` returns the name of the product.
+
+    Arguments:
+        quantize: 'int8' to hold matrices in whole numbers, with a scale for each column; None for float32.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quantize: str | None = None) -> None:
+        self._quantize = quantize
         self._nodes: list[Any] = []
         self._weights: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
@@ -41,11 +45,22 @@ class Graph:
         return name
 
     def weight(self, variable: Any, name: str) -> str:
-        """Return the name of a Keras variable, whose value is written once."""
+        """Return the name of a vector or matrix of weights, which is written once."""
+        if self._quantize and len(variable.shape) == 2:
+            key = "float32", id(variable)
+            if key not in self._names:
+                self._names[key] = self("DequantizeLinear", *self._whole_numbers(variable, name), axis=1)
+            return self._names[key]
         if id(variable) not in self._names:
-            array = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32")))
-            self._names[id(variable)] = self._add(name, array)
+            self._names[id(variable)] = self._add(name, _float_array(variable))
         return self._names[id(variable)]
+
+    def rows(self, variable: Any, index: str, name: str) -> str:
+        """Return the rows of a matrix of weights at these indices."""
+        if not self._quantize:
+            return self("Gather", self.weight(variable, name), index)
+        numbers, scale = self._whole_numbers(variable, name)
+        return self("DequantizeLinear", self("Gather", numbers, index), scale, axis=-1)
 
     def constant(self, value: Any, dtype: str) -> str:
         """Return the name of a small constant, equal ones written once."""
@@ -104,7 +119,20 @@ class Graph:
         checker.check_model(model)
         return model
 
+    def _whole_numbers(self, variable: Any, name: str) -> tuple[str, str]:
+        """Return the names of a matrix in int8 and of the scale of each of its columns."""
+        if id(variable) not in self._names:
+            array = _float_array(variable)
+            scale = np.maximum(np.abs(array).max(axis=0) / 127, np.finfo("float32").tiny).astype("float32")
+            self._names[id(variable)] = self._add(name, np.round(array / scale).astype("int8"))
+            self._names["scale", id(variable)] = self._add(f"{name}/scale", scale)
+        return self._names[id(variable)], self._names["scale", id(variable)]
+
     def _add(self, name: str, array: np.ndarray) -> str:
         unique = name if name not in self._weights else f"{name}_{len(self._weights)}"
         self._weights[unique] = numpy_helper.from_array(np.asarray(array, order="C"), unique)
         return unique
+
+
+def _float_array(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32")))

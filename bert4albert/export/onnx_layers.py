@@ -93,17 +93,17 @@ def _attention_mask(graph: Graph, layer: AttentionMask, token_ids: str, segment_
 def _embeddings(
     graph: Graph, layer: Embeddings, inputs: str, segment_ids: str = "", position_ids: str = "", reverse: bool = False
 ) -> str:
-    table = graph.weight(layer.word.embeddings, "embeddings/word")
+    table = layer.word.embeddings
     projection = layer.projection
     if reverse:
         if projection is not None:
             kernel = graph.weight(projection.kernel, "embeddings/projection/kernel")
             inputs = graph("MatMul", inputs, graph("Transpose", kernel, perm=[1, 0]))
-        return graph("MatMul", inputs, graph("Transpose", table, perm=[1, 0]))
-    words = graph("Gather", table, inputs)
+        return graph("MatMul", inputs, graph("Transpose", graph.weight(table, "embeddings/word"), perm=[1, 0]))
+    words = graph.rows(table, inputs, "embeddings/word")
     if projection is not None:
         words = dense(graph, projection, words, "embeddings/projection")
-    segments = graph("Gather", graph.weight(layer.segment.embeddings, "embeddings/segment"), segment_ids)
+    segments = graph.rows(layer.segment.embeddings, segment_ids, "embeddings/segment")
     summed = graph("Add", graph("Add", words, segments), _positions(graph, layer, inputs, position_ids))
     normed = norm(graph, layer.norm, summed, "embeddings/norm")
     return normed if layer.mapping is None else dense(graph, layer.mapping, normed, "embeddings/mapping")
@@ -120,7 +120,7 @@ def _positions(graph: Graph, layer: Embeddings, token_ids: str, position_ids: st
     if not position_ids:
         position_ids = graph.cast(_places(graph, token_ids), "int32")
     if alpha is None:
-        return graph("Gather", table, position_ids)
+        return graph.rows(layer.position.embeddings, position_ids, "embeddings/position")
     # As `layers.embeddings.PositionEmbedding`, with the same order of operations.
     first = graph("Slice", table, *(graph.constant([k], "int64") for k in (0, 1, 0)))
     base = graph("Div", graph("Sub", table, graph("Mul", _number(graph, alpha), first)), _number(graph, 1 - alpha))

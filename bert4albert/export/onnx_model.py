@@ -12,17 +12,18 @@ from bert4albert.export.onnx_graph import Graph
 from bert4albert.export.onnx_layers import WRITERS
 
 
-def onnx_model(model: keras.Model) -> ModelProto:
+def onnx_model(model: keras.Model, quantize: str | None = None) -> ModelProto:
     """Return a functional model as ONNX, with every weight in it once.
 
     Arguments:
         model: made of layers of this package, Dense and Dropout, on int32 inputs [batch, length].
+        quantize: 'int8' for matrices in whole numbers, which are computed with in float32.
 
     Returns:
         The model: inputs by their names, outputs `output_0`, ..., in float32. Raises `ExportError` for a layer that
         has no ONNX form here.
     """
-    graph = Graph()
+    graph = Graph(quantize)
     values: dict[int, Any] = {}
 
     def write(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:

@@ -115,12 +115,7 @@ def _write_onnx(model: keras.Model, folder: Path, quantize: str | None) -> Progr
         from bert4albert.export.onnx_model import onnx_model
     except ImportError:
         raise ExportError("The package onnx is not installed: pip install 'bert4albert[export]'.") from None
-    written = onnx_model(model)
-    if quantize:
-        from bert4albert.export.onnx_quantized import quantized
-
-        written = quantized(written)
-    onnx.save_model(written, folder / ONNX_FILE)
+    onnx.save_model(onnx_model(model, quantize), folder / ONNX_FILE)
     return OnnxProgram(folder / ONNX_FILE)
 
 

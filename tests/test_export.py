@@ -110,6 +110,8 @@ def test_what_a_backend_cannot_write_it_says(tmp_path):
 
 TRUNKS = {
     "groups": {"num_hidden_groups": 3},
+    "parts shared apart": {"sharing": {"attention": "unshared", "attention_norm": [0, 1, 0]}},
+    "depths that add": {"depth_lora": {"rank": 2, "alpha": 3.0}, "depth_bias": True},
     "erf gelu, pooler, sentence and words": {
         **{"hidden_act": "gelu_erf", "with_pool": True},
         **{"with_nsp": True, "with_mlm": "linear"},

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bert4albert.checkpoint.names import part_of
 from bert4albert.config import ModelConfig
 from bert4albert.export.onnx_graph import Graph
 from bert4albert.heads import CRF, EfficientGlobalPointer, FirstToken, GlobalPointer, MeanPooling
@@ -132,37 +133,72 @@ def _positions(graph: Graph, layer: Embeddings, token_ids: str, position_ids: st
 
 @writes(Encoder)
 def _encoder(graph: Graph, layer: Encoder, hidden_states: str, mask: str) -> list[str]:
-    allowed = graph.expand_dims(mask, 1)
-    bias = graph("Where", allowed, _number(graph, 0), _number(graph, _LOW))
-    outputs = []
-    before_norm = hidden_states
-    for block in layer.config.sharing:
-        name, part = f"encoder/block_{block}", layer.blocks[block]
-        attended = _attention(graph, part.attention, hidden_states, bias, f"{name}/attention")
-        summed = graph("Add", hidden_states, attended)
-        hidden_states = norm(graph, part.attention_norm, summed, f"{name}/attention_norm")
-        inner = activate(
-            graph, dense(graph, part.intermediate, hidden_states, f"{name}/intermediate"), layer.config.hidden_act
-        )
-        before_norm = graph("Add", hidden_states, dense(graph, part.output_dense, inner, f"{name}/output"))
-        hidden_states = norm(graph, part.output_norm, before_norm, f"{name}/output_norm")
+    bias = graph("Where", graph.expand_dims(mask, 1), _number(graph, 0), _number(graph, _LOW))
+    outputs, before_norm = [], hidden_states
+    for depth in range(layer.config.sharing.depth):
+        part = _Depth(graph, layer, depth)
+        attended = _attention(part, hidden_states, bias)
+        hidden_states = part.norm("attention_norm", graph("Add", hidden_states, attended))
+        inner = activate(graph, part.dense("intermediate", hidden_states), layer.config.hidden_act)
+        before_norm = graph("Add", hidden_states, part.dense("output", inner))
+        hidden_states = part.norm("output_norm", before_norm)
         outputs.append(hidden_states)
     return [*outputs, before_norm]
 
 
-def _attention(graph: Graph, layer: Any, hidden_states: str, bias: str, name: str) -> str:
-    heads = layer.config.num_attention_heads
-    head_size = layer.config.hidden_size // heads
+class _Depth:
+    """The layers of one block application, with what the depth adds to them."""
 
-    def split(part: str, order: list[int]) -> str:
-        projected = dense(graph, getattr(layer, part), hidden_states, f"{name}/{part}")
-        return graph("Transpose", graph.reshape(projected, 0, 0, heads, head_size), perm=order)
+    def __init__(self, graph: Graph, encoder: Encoder, depth: int) -> None:
+        self.graph, self.encoder, self.depth = graph, encoder, depth
+        self.added = encoder.adapters[depth].added if encoder.adapters else {}
+
+    def dense(self, name: str, x: str) -> str:
+        """Write the dense layer of this name inside the block."""
+        graph, (layer, full_name) = self.graph, self._layer(name)
+        outputs = dense(graph, layer, x, full_name)
+        if f"{name}/lora_a" in self.added:
+            lora: Any = self.encoder.config.depth_lora
+            down = graph("MatMul", x, self._own(f"{name}/lora_a"))
+            update = graph("MatMul", down, self._own(f"{name}/lora_b"))
+            outputs = graph("Add", outputs, graph("Mul", update, _number(graph, lora.alpha / lora.rank)))
+        return graph("Add", outputs, self._own(f"{name}/bias")) if f"{name}/bias" in self.added else outputs
+
+    def norm(self, name: str, x: str) -> str:
+        """Write the layer normalisation of this name inside the block."""
+        graph, (layer, full_name) = self.graph, self._layer(name)
+        if f"{name}/gamma" not in self.added:
+            return norm(graph, layer, x, full_name)
+        gamma, beta = (
+            graph("Add", graph.weight(weight, f"{full_name}/{kind}"), self._own(f"{name}/{kind}"))
+            for kind, weight in (("gamma", layer.gamma), ("beta", layer.beta))
+        )
+        return graph("LayerNormalization", x, gamma, beta, axis=-1, epsilon=layer.epsilon)
+
+    def _layer(self, name: str) -> tuple[Any, str]:
+        copy = self.encoder.config.sharing[part_of(name)][self.depth]
+        layer: Any = self.encoder.blocks[copy]
+        for key in name.split("/"):
+            layer = layer.parts()[key]
+        return layer, f"encoder/block_{copy}/{name}"
+
+    def _own(self, name: str) -> str:
+        return self.graph.weight(self.added[name], f"encoder/depth_{self.depth}/{name}")
+
+
+def _attention(part: _Depth, hidden_states: str, bias: str) -> str:
+    graph, config = part.graph, part.encoder.config
+    heads, head_size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+
+    def split(name: str, order: list[int]) -> str:
+        projected = graph.reshape(part.dense(f"attention/{name}", hidden_states), 0, 0, heads, head_size)
+        return graph("Transpose", projected, perm=order)
 
     query = graph("Mul", split("query", [0, 2, 1, 3]), _number(graph, head_size**-0.5))
     scores = graph("Add", graph("MatMul", query, split("key", [0, 2, 3, 1])), bias)
     context = graph("MatMul", graph("Softmax", scores, axis=-1), split("value", [0, 2, 1, 3]))
     merged = graph.reshape(graph("Transpose", context, perm=[0, 2, 1, 3]), 0, 0, heads * head_size)
-    return dense(graph, layer.output_dense, merged, f"{name}/output")
+    return part.dense("attention/output", merged)
 
 
 @writes(FirstToken)

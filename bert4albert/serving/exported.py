@@ -13,8 +13,8 @@ import numpy as np
 
 from bert4albert.errors import ConfigError, DataError, ExportError
 from bert4albert.serving.programs import Program, open_program, outputs_in_order
-from bert4albert.tasks.spans import Entity, TokenizedTexts, spans_of_tags, tag_set
 from bert4albert.text import Tokenizer
+from bert4albert.text.spans import Entity, TokenizedTexts, spans_of_tags, tag_set
 
 EXPORT_FILE = "export.json"
 

@@ -18,7 +18,9 @@ from bert4albert.heads.crf import CRF
 from bert4albert.heads.pointers import EfficientGlobalPointer, GlobalPointer, span_loss
 from bert4albert.model import Trunk
 from bert4albert.tasks.data_files import read_lines
-from bert4albert.tasks.spans import (
+from bert4albert.tasks.task import Task
+from bert4albert.text import Tokenizer
+from bert4albert.text.spans import (
     Entity,
     TokenizedTexts,
     check_choice,
@@ -27,8 +29,6 @@ from bert4albert.tasks.spans import (
     tag_set,
     tags_of_spans,
 )
-from bert4albert.tasks.task import Task
-from bert4albert.text import Tokenizer
 
 SCHEMES = ("BIO", "BIOES")
 _POINTERS = {"global_pointer": GlobalPointer, "efficient_global_pointer": EfficientGlobalPointer}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert4albert.errors import ConfigError, did_you_mean
-from bert4albert.text import Tokenizer
+from bert4albert.text.tokenizer import Tokenizer
 
 _SENTENCE_ENDS = "。！？；!?;\n"
 

@@ -23,7 +23,15 @@ _CHECKPOINTS = (
 )
 _CONFIGS = ("config.json", "*config*.json", "assets/*config*.json")
 _NOT_CONFIGS = ("tokenizer_config.json", "generation_config.json")
-_VOCABULARIES = ("vocab.txt", "spiece.model", "*vocab*.txt", "*.model", "assets/*vocab*.txt", "assets/*.model")
+_VOCABULARIES = (
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.json",
+    "*vocab*.txt",
+    "*.model",
+    "assets/*vocab*.txt",
+    "assets/*.model",
+)
 
 
 def model_folder(name: str | os.PathLike[str]) -> Path | None:

@@ -25,6 +25,8 @@ FLOORS = (
     ("build", "save", "convert"),
     ("generation",),
     ("training",),
+    ("serving",),
+    ("export",),
     ("tasks", "pretraining"),
     ("cli",),
 )

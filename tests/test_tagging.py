@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
-from bert4albert.tasks.spans import TokenizedTexts, precision_recall_f1, spans_of_tags, tag_set, tags_of_spans
 from bert4albert.tasks.tagging import METHODS, Entity, Tagger, read_tagged, read_words
+from bert4albert.text.spans import TokenizedTexts, precision_recall_f1, spans_of_tags, tag_set, tags_of_spans
 
 # tests/test_tasks.py runs every task on every backend.
 pytestmark = pytest.mark.once

@@ -77,7 +77,8 @@ class GlobalPointer(keras.layers.Layer):
             allowed = ops.triu(allowed)
         if attention_mask is not None:
             inside = ops.cast(attention_mask, "bool")
-            allowed = ops.logical_and(allowed, ops.logical_and(inside[:, None, :, None], inside[:, None, None, :]))
+            pairs = ops.logical_and(ops.expand_dims(inside, (1, 3)), ops.expand_dims(inside, (1, 2)))
+            allowed = ops.logical_and(allowed, pairs)
         return ops.where(allowed, scores, _RULED_OUT)
 
     def compute_output_spec(self, hidden_states: Any, attention_mask: Any = None) -> keras.KerasTensor:
@@ -129,7 +130,7 @@ class EfficientGlobalPointer(GlobalPointer):
     def _scores(self, hidden_states: Any) -> Any:
         pairs = self.pairs(hidden_states)
         as_start, as_end = ops.split(ops.transpose(self.labels(pairs), (0, 2, 1)) * 0.5, 2, axis=1)
-        return self._products(pairs) + as_start[:, :, :, None] + as_end[:, :, None, :]
+        return self._products(pairs) + ops.expand_dims(as_start, 3) + ops.expand_dims(as_end, 2)
 
 
 def rotate(x: Any) -> Any:
@@ -145,7 +146,7 @@ def rotate(x: Any) -> Any:
     """
     length, size = ops.shape(x)[-2], x.shape[-1]
     frequencies = 10000.0 ** (-2.0 * ops.arange(size // 2, dtype="float32") / size)
-    angles = ops.repeat(ops.arange(length, dtype="float32")[:, None] * frequencies, 2, axis=1)
+    angles = ops.repeat(ops.expand_dims(ops.arange(length, dtype="float32"), 1) * frequencies, 2, axis=1)
     turned = ops.reshape(ops.stack([-x[..., 1::2], x[..., ::2]], axis=-1), ops.shape(x))
     return x * ops.cast(ops.cos(angles), x.dtype) + turned * ops.cast(ops.sin(angles), x.dtype)
 

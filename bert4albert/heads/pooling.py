@@ -24,7 +24,8 @@ class MeanPooling(keras.layers.Layer):
 
     def call(self, hidden_states: Any, token_ids: Any) -> Any:
         """Return the mean over the positions that are not padding."""
-        weights = ops.cast(ops.not_equal(token_ids, 0), hidden_states.dtype)[:, :, None]
+        # Indexing with None instead would need more than plain LiteRT has.
+        weights = ops.expand_dims(ops.cast(ops.not_equal(token_ids, 0), hidden_states.dtype), 2)
         return ops.sum(hidden_states * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
 
     def compute_output_shape(self, hidden_states_shape: Any, token_ids_shape: Any = None) -> Any:

@@ -12,9 +12,9 @@ from bert4albert.errors import DataError
 from bert4albert.model import Trunk
 from bert4albert.tasks.data_files import read_json
 from bert4albert.tasks.seq2seq import Seq2Seq
-from bert4albert.tasks.spans import TokenizedTexts
 from bert4albert.tasks.text_metrics import character_f1, normalised
 from bert4albert.text import Tokenizer
+from bert4albert.text.spans import TokenizedTexts
 
 
 class Question(NamedTuple):

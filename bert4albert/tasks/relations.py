@@ -22,9 +22,9 @@ from bert4albert.heads.half_pointers import (
 from bert4albert.heads.pointers import GlobalPointer, span_loss
 from bert4albert.model import Trunk
 from bert4albert.tasks.data_files import read_json
-from bert4albert.tasks.spans import TokenizedTexts, check_choice, precision_recall_f1
 from bert4albert.tasks.task import Task
 from bert4albert.text import Tokenizer
+from bert4albert.text.spans import TokenizedTexts, check_choice, precision_recall_f1
 
 METHODS = ("casrel", "gplinker")
 # No text has as many; it keeps an untrained model from pairing all spans of a text with one another.

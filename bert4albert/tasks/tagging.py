@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +18,10 @@ from bert4albert.heads.crf import CRF
 from bert4albert.heads.pointers import EfficientGlobalPointer, GlobalPointer, span_loss
 from bert4albert.model import Trunk
 from bert4albert.tasks.data_files import read_lines
-from bert4albert.tasks.spans import (
+from bert4albert.tasks.task import Task
+from bert4albert.text import Tokenizer
+from bert4albert.text.spans import (
+    Entity,
     TokenizedTexts,
     check_choice,
     precision_recall_f1,
@@ -26,21 +29,10 @@ from bert4albert.tasks.spans import (
     tag_set,
     tags_of_spans,
 )
-from bert4albert.tasks.task import Task
-from bert4albert.text import Tokenizer
 
 SCHEMES = ("BIO", "BIOES")
 _POINTERS = {"global_pointer": GlobalPointer, "efficient_global_pointer": EfficientGlobalPointer}
 METHODS = ("softmax", "crf", *_POINTERS)
-
-
-class Entity(NamedTuple):
-    """A labelled span: `text` is the characters from `start` up to, not including, `end`."""
-
-    start: int
-    end: int
-    label: str
-    text: str
 
 
 class Tagger(Task):

@@ -312,6 +312,33 @@ class Task(ABC):
             self.tokenizer.write_files(new)
             model.save_weights(new / WEIGHTS_FILE)
 
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        format: str = "onnx",
+        quantize: str | None = None,
+        texts: Sequence[Any] | None = None,
+        *,
+        min_agreement: float = 0.99,
+    ) -> float:
+        """Write the task as a program that answers where there is no Keras, and try it.
+
+        Arguments:
+            path: a folder, made or replaced as a whole; an earlier one stays if this fails.
+            format: 'saved_model' for TensorFlow, 'onnx' for onnxruntime, 'litert' for LiteRT. Any batch, any length up
+                to the model's positions; weights shared between depths are written once.
+            quantize: 'int8' for weights in whole numbers, a quarter of the size.
+            texts: texts to run the program on; by default sentences that come with the package.
+            min_agreement: the part of them that must have the task's own answer.
+
+        Returns:
+            That part, which is printed too. `bert4albert.serving.load(path)` opens the folder. Raises `ExportError`
+            for a task, a format or a backend that cannot be exported, or where the program does not agree.
+        """
+        from bert4albert.export import export_task
+
+        return export_task(self, path, format, quantize, texts, min_agreement)
+
     @classmethod
     def load(cls, folder: str | os.PathLike[str], dtype: Any = None) -> Self:
         """Return the task that `save` wrote to a folder, on any backend.

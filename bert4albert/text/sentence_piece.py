@@ -16,6 +16,7 @@ class SentencePiece:
 
     file_name = "spiece.model"
     pad, unk, cls, sep, mask = "<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"
+    keeps_special = False
 
     def __init__(self, model: bytes, do_lower_case: bool) -> None:
         self.do_lower_case = do_lower_case
@@ -25,7 +26,7 @@ class SentencePiece:
         self.vocab = {token: index for index, token in enumerate(self.tokens)}
         self._table = CharacterTable(without_accents)
         self._special = special_pattern((self.pad, self.unk, self.cls, self.sep, self.mask), self.vocab)
-        self._digit_comma = {index for index, token in enumerate(self.tokens) if _ends_in_digit_comma(token)}
+        self._digit_comma = {index for index, token in enumerate(self.tokens) if ends_in_digit_comma(token)}
 
     def __reduce__(self) -> tuple:
         return SentencePiece, (self._model, self.do_lower_case)
@@ -94,7 +95,7 @@ class SentencePiece:
         """
         mapping = self._processor.encode(normalized, return_type="offset_mapping")
         for token, (start, end) in zip(mapping["pieces"], mapping["offsets"], strict=True):
-            if not _ends_in_digit_comma(token):
+            if not ends_in_digit_comma(token):
                 yield token, start, end
                 continue
             number = token[:-1].replace(_WORD_START, "")
@@ -108,5 +109,6 @@ class SentencePiece:
             yield ",", end - 1, end
 
 
-def _ends_in_digit_comma(token: str) -> bool:
+def ends_in_digit_comma(token: str) -> bool:
+    """Whether ALBERT's program splits this piece: its comma follows a digit."""
     return len(token) > 1 and token[-1] == "," and token[-2].isdigit()

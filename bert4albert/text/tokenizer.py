@@ -1,4 +1,4 @@
-"""The tokenizer: texts to token ids and back, for `vocab.txt` and for `spiece.model`."""
+"""The tokenizer: texts to token ids and back, for `vocab.txt`, `spiece.model` and `tokenizer.json`."""
 
 import hashlib
 import os
@@ -13,8 +13,7 @@ import numpy as np
 from bert4albert.batches.padding import pad
 from bert4albert.errors import TokenizerError
 from bert4albert.files import reading, writing
-from bert4albert.text.sentence_piece import SentencePiece
-from bert4albert.text.vocabulary import is_redundant, load_engine, refuse_other_vocabulary, write_engine
+from bert4albert.text.vocabulary import Engine, is_redundant, load_engine, refuse_other_vocabulary, write_engine
 from bert4albert.text.word_piece import WordPiece
 
 Vocabulary = str | os.PathLike[str] | Sequence[str] | Mapping[str, int]
@@ -23,11 +22,14 @@ Vocabulary = str | os.PathLike[str] | Sequence[str] | Mapping[str, int]
 class Tokenizer:
     """Text to token ids and back, with exactly the ids that Google's BERT and ALBERT were trained on.
 
+    A `tokenizer.json` gives the ids that `transformers` gives with it.
+
     Arguments:
-        vocabulary: A `vocab.txt`, a SentencePiece `.model` file, or a folder that holds one of them;
-            or the tokens themselves, as a list or as a dictionary of their ids.
+        vocabulary: A `vocab.txt`, a SentencePiece `.model` file, a `tokenizer.json` of `transformers` (word pieces
+            or Unigram), or a folder that holds one of them, of which that order decides; or the tokens themselves,
+            as a list or as a dictionary of their ids.
         do_lower_case: Whether to lower the case and drop accents. By default as the folder's
-            `tokenizer_config.json` says, otherwise True.
+            `tokenizer_config.json` says, otherwise True, and for a `tokenizer.json` as it says itself.
 
     Raises:
         TokenizerError: If the vocabulary is missing, is not one, or lacks a token that every text needs.
@@ -37,7 +39,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary, do_lower_case: bool | None = None) -> None:
         with reading(vocabulary):
-            self._engine: WordPiece | SentencePiece = load_engine(vocabulary, do_lower_case)
+            self._engine: Engine = load_engine(vocabulary, do_lower_case)
 
     def __repr__(self) -> str:
         kind = self._engine.file_name
@@ -97,7 +99,7 @@ class Tokenizer:
         second_text: str | None = None,
         maxlen: int | None = None,
         *,
-        keep_special: bool = False,
+        keep_special: bool | None = None,
     ) -> tuple[list[int], list[int]]:
         """Return the token ids and segment ids of one text, or of a pair of texts.
 
@@ -105,8 +107,9 @@ class Tokenizer:
             text: The text; its tokens come between [CLS] and [SEP], with segment 0.
             second_text: A second text; its tokens and another [SEP] follow, with segment 1.
             maxlen: The most ids to return. The longer text loses tokens from its end first.
-            keep_special: Whether "[MASK]" and the like, written in a text, are kept whole.
-                By default they are split as any other text, as Google's tokenizer does.
+            keep_special: Whether "[MASK]" and the like, written in a text, are kept whole. By default they are
+                split as any other text, as Google's tokenizer does; with a `tokenizer.json` they are kept, as
+                `transformers` does, unless its config has `split_special_tokens`.
 
         Returns:
             `(token_ids, segment_ids)`, two lists of int of the same length.
@@ -124,7 +127,7 @@ class Tokenizer:
         second_texts: Iterable[str] | None = None,
         maxlen: int | None = None,
         *,
-        keep_special: bool = False,
+        keep_special: bool | None = None,
     ) -> tuple[list[list[int]], list[list[int]]]:
         """Return the token ids and segment ids of many texts, each as `encode` gives them.
 
@@ -141,11 +144,11 @@ class Tokenizer:
             TokenizerError: As in `encode`, and if there are not as many second texts as texts.
         """
         room = _room(maxlen, pair=second_texts is not None)
-        firsts = self._engine.encode(_checked(texts), keep_special)
+        firsts = self._engine.encode(_checked(texts), self._keeps(keep_special))
         if second_texts is None:
             token_ids = [[self.cls_id, *first[:room], self.sep_id] for first in firsts]
             return token_ids, [[0] * len(row) for row in token_ids]
-        seconds = self._engine.encode(_checked(second_texts), keep_special)
+        seconds = self._engine.encode(_checked(second_texts), self._keeps(keep_special))
         if len(firsts) != len(seconds):
             raise TokenizerError(f"Got {len(firsts)} texts and {len(seconds)} second texts: give as many of both.")
         token_ids, segment_ids = [], []
@@ -163,7 +166,7 @@ class Tokenizer:
         *,
         length: int | None = None,
         multiple: int = 1,
-        keep_special: bool = False,
+        keep_special: bool | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the token ids and segment ids of many texts as two padded arrays.
 
@@ -188,7 +191,7 @@ class Tokenizer:
             pad(segment_ids, 0, length=length, multiple=multiple),
         )
 
-    def tokenize(self, text: str, maxlen: int | None = None, *, keep_special: bool = False) -> list[str]:
+    def tokenize(self, text: str, maxlen: int | None = None, *, keep_special: bool | None = None) -> list[str]:
         """Return the tokens of a text, [CLS] and [SEP] included; an unknown word keeps its spelling.
 
         Arguments:
@@ -203,7 +206,7 @@ class Tokenizer:
             TokenizerError: As in `encode`.
         """
         room = _room(maxlen, pair=False)
-        kept = self._engine.pieces(_checked([text])[0], keep_special)[:room]
+        kept = self._engine.pieces(_checked([text])[0], self._keeps(keep_special))[:room]
         return [self._engine.cls, *(piece.token for piece in kept), self._engine.sep]
 
     def offsets(
@@ -212,7 +215,7 @@ class Tokenizer:
         second_text: str | None = None,
         maxlen: int | None = None,
         *,
-        keep_special: bool = False,
+        keep_special: bool | None = None,
     ) -> list[tuple[int, int]]:
         """Return where each id of `encode`, called with the same arguments, stands in the original text.
 
@@ -231,7 +234,8 @@ class Tokenizer:
         """
         room = _room(maxlen, pair=second_text is not None)
         texts = _checked([text] if second_text is None else [text, second_text])
-        spans = [[(piece.start, piece.end) for piece in self._engine.pieces(text, keep_special)] for text in texts]
+        keep = self._keeps(keep_special)
+        spans = [[(piece.start, piece.end) for piece in self._engine.pieces(text, keep)] for text in texts]
         if second_text is None:
             return [(0, 0), *spans[0][:room], (0, 0)]
         first, second = spans
@@ -290,9 +294,10 @@ class Tokenizer:
         Raises:
             TokenizerError: If this is not a `vocab.txt` tokenizer, or a token of `first` does not exist.
         """
-        if isinstance(self._engine, SentencePiece):
+        if not isinstance(self._engine, WordPiece):
             raise TokenizerError(
-                "A SentencePiece vocabulary cannot be cut down: its pieces depend on each other. Use it whole."
+                f"The vocabulary of a {self._engine.file_name} cannot be cut down: "
+                "only the word pieces of a vocab.txt can. Use it whole."
             )
         vocab, engine = self._engine.vocab, self._engine
         if first is None:
@@ -330,6 +335,9 @@ class Tokenizer:
     def check_target(self, new: Path, folder: Path) -> None:
         """Raise `TokenizerError` where `folder` holds a vocabulary of the other kind than the new files."""
         refuse_other_vocabulary(new, folder)
+
+    def _keeps(self, keep_special: bool | None) -> bool:
+        return self._engine.keeps_special if keep_special is None else keep_special
 
     def _checked_id(self, token_id: int) -> int:
         if not 0 <= token_id < self.vocab_size:

@@ -5,12 +5,17 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from bert4albert.errors import TokenizerError
 from bert4albert.files import open_regular, read_json
 from bert4albert.text.characters import is_cjk, is_punctuation
 from bert4albert.text.sentence_piece import SentencePiece
+from bert4albert.text.tokenizer_json import TokenizerJson
 from bert4albert.text.word_piece import WordPiece
+
+Engine = WordPiece | SentencePiece | TokenizerJson
+AnyEngine = TypeVar("AnyEngine", WordPiece, SentencePiece, TokenizerJson)
 
 _CONFIG_NAME = "tokenizer_config.json"
 _MOST_CONFIG_BYTES = 2**21
@@ -20,37 +25,47 @@ _MOST_TOKENS = 2**20
 
 def load_engine(
     vocabulary: str | os.PathLike[str] | Sequence[str] | Mapping[str, int], do_lower_case: bool | None
-) -> WordPiece | SentencePiece:
+) -> Engine:
     """Return the engine for a file, a folder or the tokens themselves; `Tokenizer` explains the arguments."""
     if not isinstance(vocabulary, str | os.PathLike | Sequence | Mapping):
         raise TokenizerError(f"Got {vocabulary!r} for a vocabulary: give the path of a vocab.txt, or its tokens.")
     if not isinstance(vocabulary, str | os.PathLike):
         return _word_piece(_ordered(vocabulary), _or_true(do_lower_case), "the given vocabulary")
     path = Path(vocabulary)
+    config: dict[str, Any] = {}
     if path.is_dir():
+        config = _read_config(path)
         if do_lower_case is None:
-            do_lower_case = _configured_lower_case(path)
+            do_lower_case = config.get("do_lower_case")
         path = _find_vocabulary(path)
     if not path.is_file():
         raise TokenizerError(
-            f"There is no file {path}: give the path of a vocab.txt, of a spiece.model, or of their folder."
+            f"There is no file {path}: give the path of a vocab.txt, of a spiece.model, of a tokenizer.json, "
+            "or of their folder."
         )
+    if path.suffix == ".json":
+        config = config or _read_config(path.parent)
+        special, split = _special_tokens(config), bool(config.get("split_special_tokens"))
+        return _checked(TokenizerJson(_read(path), do_lower_case, special, split, str(path)), str(path))
     if path.suffix == ".model":
         return _sentence_piece(path, _or_true(do_lower_case))
     return _word_piece(_read_tokens(path), _or_true(do_lower_case), str(path))
 
 
-def write_engine(engine: WordPiece | SentencePiece, folder: Path) -> None:
+def write_engine(engine: Engine, folder: Path) -> None:
     """Write the files that `load_engine` reads back into a folder of new files."""
     (folder / engine.file_name).write_bytes(engine.file_content())
-    config = json.dumps({"do_lower_case": engine.do_lower_case}, indent=2) + "\n"
-    (folder / _CONFIG_NAME).write_text(config, encoding="utf-8")
+    config: dict[str, Any] = {"do_lower_case": engine.do_lower_case}
+    if isinstance(engine, TokenizerJson):
+        config |= engine.config()
+    (folder / _CONFIG_NAME).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def refuse_other_vocabulary(new: Path, folder: Path) -> None:
-    """Raise `TokenizerError` where a folder holds a vocabulary of the other kind than the new files."""
-    for kind, other in ((WordPiece, SentencePiece), (SentencePiece, WordPiece)):
-        if (new / kind.file_name).exists() and (folder / other.file_name).exists():
+    """Raise `TokenizerError` where a folder holds a vocabulary that would be read in place of the new files."""
+    # A tokenizer.json beside another vocabulary says the same again, and is never read.
+    for other in (WordPiece, SentencePiece):
+        if not (new / other.file_name).exists() and (folder / other.file_name).exists():
             raise TokenizerError(
                 f"{folder} already holds {other.file_name}, another vocabulary: save to another folder."
             )
@@ -66,7 +81,7 @@ def _or_true(do_lower_case: bool | None) -> bool:
 
 
 def _find_vocabulary(folder: Path) -> Path:
-    for name in (WordPiece.file_name, SentencePiece.file_name):
+    for name in (WordPiece.file_name, SentencePiece.file_name, TokenizerJson.file_name):
         if (folder / name).is_file():
             return folder / name
     found = sorted([*folder.glob("*.model"), *folder.glob("*vocab*.txt")])
@@ -74,24 +89,38 @@ def _find_vocabulary(folder: Path) -> Path:
         return found[0]
     names = ", ".join(path.name for path in found) or "no vocabulary"
     raise TokenizerError(
-        f"The folder {folder} holds {names}, expected vocab.txt or spiece.model: give the file itself."
+        f"The folder {folder} holds {names}, expected vocab.txt, spiece.model or tokenizer.json: give the file itself."
     )
 
 
-def _configured_lower_case(folder: Path) -> bool | None:
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Return what `tokenizer_config.json` says, nothing where there is none."""
     path = folder / _CONFIG_NAME
     if not path.is_file():
-        return None
+        return {}
     try:
         config = read_json(path, _MOST_CONFIG_BYTES)
     except (OSError, ValueError) as error:
         raise TokenizerError(f"{path} is not JSON ({error}): mend or remove it.") from error
-    do_lower_case = config.get("do_lower_case") if isinstance(config, dict) else config
+    if not isinstance(config, dict):
+        raise TokenizerError(f"{path} holds a JSON {type(config).__name__}, expected an object: mend or remove it.")
+    do_lower_case = config.get("do_lower_case")
     if not (do_lower_case is None or isinstance(do_lower_case, bool)):
         raise TokenizerError(
             f"{path} has do_lower_case {do_lower_case!r:.80}, expected true or false: mend or remove it."
         )
-    return do_lower_case
+    return config
+
+
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the special tokens by role, of a config that may have each as a string or with settings of its own."""
+    found: dict[str, str] = {}
+    for role in ("pad", "unk", "cls", "sep", "mask"):
+        token = config.get(f"{role}_token")
+        token = token.get("content") if isinstance(token, Mapping) else token
+        if isinstance(token, str):
+            found[role] = token
+    return found
 
 
 def _read_tokens(path: Path) -> list[str]:
@@ -132,7 +161,6 @@ def _ordered(vocabulary: Sequence[str] | Mapping[str, int]) -> list[str]:
 
 
 def _word_piece(tokens: list[str], do_lower_case: bool, source: str) -> WordPiece:
-    _check_special(tokens, WordPiece, source)
     repeated = (
         [] if len(set(tokens)) == len(tokens) else [token for token, count in Counter(tokens).items() if count > 1]
     )
@@ -142,7 +170,7 @@ def _word_piece(tokens: list[str], do_lower_case: bool, source: str) -> WordPiec
             f"{source} has {repeated[0]!r:.80} more than once (lines {', '.join(map(str, lines[:5]))}): "
             "each token needs one line, since its line is its id."
         )
-    return WordPiece(tokens, do_lower_case)
+    return _checked(WordPiece(tokens, do_lower_case), source)
 
 
 def _sentence_piece(path: Path, do_lower_case: bool) -> SentencePiece:
@@ -150,19 +178,20 @@ def _sentence_piece(path: Path, do_lower_case: bool) -> SentencePiece:
         engine = SentencePiece(_read(path), do_lower_case)
     except (RuntimeError, ValueError) as error:  # sentencepiece's own, and text in it that is not UTF-8
         raise TokenizerError(f"{path} is not a SentencePiece model: was the download complete?") from error
-    _check_special(engine.tokens, SentencePiece, str(path))
-    return engine
+    return _checked(engine, str(path))
 
 
-def _check_special(tokens: Sequence[str], engine: type[WordPiece] | type[SentencePiece], source: str) -> None:
-    present = set(tokens)
-    missing = [token for token in (engine.unk, engine.cls, engine.sep) if token not in present]
+def _checked(engine: AnyEngine, source: str) -> AnyEngine:
+    """Return an engine that has the tokens which every text needs."""
+    tokens = engine.tokens
+    missing = [token for token in (engine.unk, engine.cls, engine.sep) if token not in engine.vocab]
     if missing:
         raise TokenizerError(
             f"{source} lacks {', '.join(missing)} among its {len(tokens)} tokens, so it is no vocabulary of BERT or "
             "ALBERT: give the file that came with the checkpoint."
         )
-    if engine.pad in present and tokens[0] != engine.pad:
+    if engine.pad in engine.vocab and tokens[0] != engine.pad:
         raise TokenizerError(
             f"{source} has {engine.pad} at place {tokens.index(engine.pad)}, expected 0: models take id 0 for padding."
         )
+    return engine

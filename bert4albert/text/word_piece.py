@@ -18,7 +18,7 @@ from bert4albert.text.characters import (
 from bert4albert.text.pieces import Piece, special_pattern
 
 # Google's limit; the library's own is 100, which turns long words into [UNK].
-_MAX_WORD_LENGTH = 200
+MAX_WORD_LENGTH = 200
 # Most words of any text are among its most frequent ones, and looking up a known word takes no splitting.
 _REMEMBERED_WORDS = 1 << 16
 _NO_SPACE_AFTER = re.compile(
@@ -32,6 +32,7 @@ class WordPiece:
 
     file_name = "vocab.txt"
     pad, unk, cls, sep, mask = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+    keeps_special = False
 
     def __init__(self, tokens: Sequence[str], do_lower_case: bool) -> None:
         self.tokens = list(tokens)
@@ -39,7 +40,7 @@ class WordPiece:
         self.do_lower_case = do_lower_case
         self._table = CharacterTable(uncased_words if do_lower_case else cased_words)
         self._special = special_pattern((self.pad, self.unk, self.cls, self.sep, self.mask), self.vocab)
-        self._words = models.WordPiece(self.vocab, unk_token=self.unk, max_input_chars_per_word=_MAX_WORD_LENGTH)
+        self._words = models.WordPiece(self.vocab, unk_token=self.unk, max_input_chars_per_word=MAX_WORD_LENGTH)
         self._word_ids = lru_cache(_REMEMBERED_WORDS)(self._look_up)
 
     def __reduce__(self) -> tuple:
@@ -70,25 +71,8 @@ class WordPiece:
         return pieces
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Join tokens to a text: no spaces around Chinese characters, `##` joined, tokens in brackets left out."""
-        text = ""
-        for token in (self.tokens[index] for index in token_ids):
-            if token.startswith("[") and token.endswith("]"):
-                continue
-            if token.startswith("##"):
-                text += token[2:]
-            elif len(token) == 1 and is_cjk(token):
-                text += token
-            elif len(token) == 1 and is_punctuation(token):
-                text += token + " "
-            elif text and is_cjk(text[-1]):
-                text += token
-            else:
-                text += " " + token
-        text = re.sub(" +", " ", text)
-        text = re.sub("' (re|m|s|t|ve|d|ll) ", r"'\1 ", text)
-        text = _NO_SPACE_AFTER.sub(r"\1", text)
-        return re.sub(r"(\d\.) (\d)", r"\1\2", text).strip()
+        """Join tokens to a text."""
+        return join_word_pieces([self.tokens[index] for index in token_ids])
 
     def file_content(self) -> bytes:
         """Return what `vocab.txt` holds: one token a line."""
@@ -107,3 +91,25 @@ class WordPiece:
         parts = self._special.split(text)
         parts[::2] = map(self._normalize, parts[::2])
         return " ".join(parts)
+
+
+def join_word_pieces(tokens: Sequence[str]) -> str:
+    """Join tokens to a text: no spaces around Chinese characters, `##` joined, tokens in brackets left out."""
+    text = ""
+    for token in tokens:
+        if token.startswith("[") and token.endswith("]"):
+            continue
+        if token.startswith("##"):
+            text += token[2:]
+        elif len(token) == 1 and is_cjk(token):
+            text += token
+        elif len(token) == 1 and is_punctuation(token):
+            text += token + " "
+        elif text and is_cjk(text[-1]):
+            text += token
+        else:
+            text += " " + token
+    text = re.sub(" +", " ", text)
+    text = re.sub("' (re|m|s|t|ve|d|ll) ", r"'\1 ", text)
+    text = _NO_SPACE_AFTER.sub(r"\1", text)
+    return re.sub(r"(\d\.) (\d)", r"\1\2", text).strip()

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bert4albert.errors import ConfigError, did_you_mean
-from bert4albert.text import Tokenizer
+from bert4albert.text.tokenizer import Tokenizer
 
 _SENTENCE_ENDS = "。！？；!?;\n"
+
+
+class Entity(NamedTuple):
+    """A labelled span: `text` is the characters from `start` up to, not including, `end`."""
+
+    start: int
+    end: int
+    label: str
+    text: str
 
 
 class TokenizedTexts:

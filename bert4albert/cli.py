@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from bert4albert.errors import Bert4AlbertError, printable
+from bert4albert.experiment.command import add_parser as add_compare_command
 from bert4albert.pretraining.command import add_parser as add_pretraining_commands
 
 
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--unshare", action="store_true", help="give every depth a block of its own")
     convert.add_argument("--config", metavar="FILE", help="the model's config, where it is not beside the checkpoint")
     convert.set_defaults(run=_convert)
+    add_compare_command(commands)
     add_pretraining_commands(commands)
     return parser
 

@@ -135,6 +135,12 @@ def explained(path: Path, error: type[Bert4AlbertError] = DataError) -> Iterator
         ) from None
 
 
+def write_json(path: Path, values: Any) -> None:
+    """Write a file of readable JSON, whole or not at all."""
+    text = json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 @contextlib.contextmanager
 def reserved(folder: Path) -> Iterator[None]:
     """Keep a folder, made if need be, to this process; the system gives it back however the process ends.
@@ -158,6 +164,25 @@ def reserved(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             if free:
                 path.unlink()
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Claim a piece of work by a lock file; the system gives it back however the process ends.
+
+    Yields whether it is ours: False where another process, also one on another machine that shares the folder, has
+    it. The lock file is removed at the end, but not if an error ends the work.
+    """
+    with explained(path):
+        # Open to write, which network file systems want for a lock.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        free = _try_lock(descriptor, exclusive=True)
+        yield free
+        if free:
+            path.unlink(missing_ok=True)
+    finally:
         os.close(descriptor)
 
 

@@ -1,0 +1,108 @@
+"""The command `compare`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bert4albert.errors import ConfigError
+from bert4albert.experiment.points import BASELINE
+
+if TYPE_CHECKING:
+    from bert4albert.model import Trunk
+    from bert4albert.tasks import Task
+
+# The task's class, the arguments of `build_model` that it needs, and which of the options below it takes.
+_TASKS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "classification": ("TextClassifier", {}, ("pooling",)),
+    "tagging": ("Tagger", {}, ("method",)),
+    "relations": ("RelationExtractor", {}, ("method",)),
+    "seq2seq": ("Seq2Seq", {"application": "unilm"}, ("target_maxlen",)),
+    "reading": ("ReadingComprehension", {"application": "unilm"}, ("target_maxlen",)),
+}
+
+
+@dataclass(frozen=True)
+class MakeTask:
+    """Makes a task of a class from a trunk; unlike a function in a function, it can be sent to other processes.
+
+    Arguments:
+        name: the task's class in `bert4albert.tasks`.
+        vocabulary: a folder or a file for `Tokenizer`.
+        settings: more arguments of the task.
+    """
+
+    name: str
+    vocabulary: str
+    settings: dict[str, Any]
+
+    def __call__(self, trunk: Trunk) -> Task:
+        """Return an untrained task."""
+        from bert4albert import tasks
+        from bert4albert.text import Tokenizer
+
+        return getattr(tasks, self.name)(trunk, Tokenizer(self.vocabulary), **self.settings)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register `compare` with the subparsers of a command line."""
+    parser = subparsers.add_parser("compare", help="fine-tune shared, unshared and points between on your data")
+    parser.add_argument("train", metavar="TRAIN", help="a file of examples, gzipped or not")
+    parser.add_argument("valid", metavar="VALID", help="the same, to choose the best epoch on")
+    parser.add_argument("--task", choices=_TASKS, required=True)
+    parser.add_argument("--test", metavar="FILE", help="examples to measure the differences on; else VALID")
+    parser.add_argument("--config", default="albert_tiny_zh", help="config.json, a folder, or a model's name")
+    parser.add_argument("--checkpoint", metavar="FILE", help="the weights, where they are not in that folder")
+    parser.add_argument("--vocab", metavar="FILE", help="vocab.txt or spiece.model, where it is not in that folder")
+    parser.add_argument("--points", nargs="+", default=[BASELINE, "unshared"], metavar="POINT")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each point (default %(default)s)")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="goes on with what is there")
+    parser.add_argument("--workers", type=int, help="processes that share the runs")
+    parser.add_argument("--epochs", type=int, default=5, help="(default %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="(default %(default)s)")
+    parser.add_argument(
+        "--learning-rate", type=float, nargs="+", help="of several, each point is shown at the best on VALID"
+    )
+    parser.add_argument("--maxlen", type=int, default=128, help="most tokens of a text (default %(default)s)")
+    parser.add_argument("--pooling", choices=["cls", "mean"], default="mean", help="for classification")
+    parser.add_argument("--method", help="for tagging and relations: crf, global_pointer, casrel, gplinker, ...")
+    parser.add_argument("--target-maxlen", type=int, default=32, help="most tokens of an answer (default %(default)s)")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from bert4albert.experiment import compare
+
+    name, build, takes = _TASKS[options.task]
+    settings = {key: getattr(options, key) for key in ("maxlen", *takes) if getattr(options, key) is not None}
+    rates = options.learning_rate or [None]
+    report = compare(
+        MakeTask(name, options.vocab or _vocabulary(options.config), settings),
+        options.train,
+        options.valid,
+        options.points,
+        folder=options.out,
+        test=options.test,
+        seeds=options.seeds,
+        learning_rates=rates if len(rates) > 1 else None,
+        config=options.config,
+        checkpoint=options.checkpoint,
+        workers=options.workers,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        **({"learning_rate": rates[0]} if rates[0] is not None and len(rates) == 1 else {}),
+        **build,
+    )
+    print(report)
+
+
+def _vocabulary(config: str) -> str:
+    from bert4albert.checkpoint.folders import model_folder
+
+    folder = model_folder(config)
+    if folder is None:
+        raise ConfigError(f"{config} is no folder with a vocabulary: give --vocab.")
+    return str(folder)

@@ -1,0 +1,102 @@
+"""Pictures of what was measured: learning curves, quality against cost, and how far depths have moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bert4albert.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bert4albert.experiment.report import Result
+
+# Told apart also by those who see few colours (Okabe and Ito, 2008), dark ones first.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+_MARKERS = "osD^vPX*"
+
+
+def draw_comparison(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Draw the learning curves of a comparison, and quality against trained parameters and against seconds.
+
+    Arguments:
+        results: those of `experiment.compare`.
+        folder: gets `curves` and `quality`, each as .png and .svg.
+
+    Returns:
+        The files; none where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return []
+    curves = Figure(figsize=(7, 4.2), layout="constrained")
+    _draw_curves(curves.subplots(), results)
+    quality = Figure(figsize=(9.5, 4.2), layout="constrained")
+    left, right = quality.subplots(1, 2, sharey=True)
+    trained = [[run["trainable"] / 1e6 for run in result.runs] for result in results]
+    _draw_quality(left, results, trained, "million trained parameters")
+    _draw_quality(right, results, [[c["seconds_per_epoch"] for c in r.costs] for r in results], "seconds an epoch")
+    right.set_ylabel("")
+    return [*save(curves, folder / "curves"), *save(quality, folder / "quality")]
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as .png and .svg, the same bytes each time, and return the two paths."""
+    import matplotlib as mpl
+
+    paths = []
+    # Without a salt, the names inside an SVG differ from time to time; with text as text it can be searched.
+    with mpl.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            paths.append(path.with_suffix(f".{kind}"))
+            write_atomically(paths[-1], partial(figure.savefig, format=kind, dpi=150, metadata=metadata))
+    return paths
+
+
+def _draw_curves(axes: Any, results: Sequence[Result]) -> None:
+    """Draw the mean over seeds of the metric after each epoch, and a band from the worst to the best seed."""
+    for result, colour, marker in zip(results, _cycle(COLOURS), _cycle(_MARKERS), strict=False):
+        curves = 100 * result.curves
+        epochs = range(1, curves.shape[1] + 1)
+        axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        axes.plot(epochs, curves.mean(axis=0), color=colour, marker=marker, markersize=5, label=result.point)
+    seeds = len(results[0].runs)
+    axes.set_title(f"Mean of {seeds} seeds; band: worst to best" if seeds > 1 else "One seed")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(_quality_label(results, "valid"))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _tidy(axes)
+    axes.legend(frameon=False)
+
+
+def _draw_quality(axes: Any, results: Sequence[Result], costs: Sequence[Sequence[float]], label: str) -> None:
+    """Draw each point's mean over seeds, with its spread in both directions."""
+    for result, cost, colour, marker in zip(results, costs, _cycle(COLOURS), _cycle(_MARKERS), strict=False):
+        judged = 100 * result.judged
+        x, y = sum(cost) / len(cost), judged.mean()
+        axes.errorbar(x, y, yerr=judged.std(ddof=1) if len(judged) > 1 else None, color=colour, capsize=3)
+        axes.plot(x, y, marker, color=colour, markersize=8)
+        axes.annotate(result.point, (x, y), xytext=(8, 5), textcoords="offset points", color=colour)
+    axes.margins(x=0.25, y=0.15)
+    axes.set_xlabel(label)
+    axes.set_ylabel(_quality_label(results, results[0].runs[0]["judged_on"]))
+    _tidy(axes)
+
+
+def _quality_label(results: Sequence[Result], split: str) -> str:
+    where = {"valid": "validation", "test": "test"}[split]
+    return f"{results[0].runs[0]['metric']} on the {where} examples, %"
+
+
+def _tidy(axes: Any) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _cycle(values: Sequence[str]) -> Any:
+    while True:
+        yield from values

@@ -24,7 +24,7 @@ def draw_comparison(results: Sequence[Result], folder: Path) -> list[Path]:
 
     Arguments:
         results: those of `experiment.compare`.
-        folder: gets `curves` and `quality`, each as .png and .svg.
+        folder: gets `curves`, `quality` and `drift`, each as .png and .svg.
 
     Returns:
         The files; none where matplotlib is not installed.
@@ -41,7 +41,13 @@ def draw_comparison(results: Sequence[Result], folder: Path) -> list[Path]:
     _draw_quality(left, results, trained, "million trained parameters")
     _draw_quality(right, results, [[c["seconds_per_epoch"] for c in r.costs] for r in results], "seconds an epoch")
     right.set_ylabel("")
-    return [*save(curves, folder / "curves"), *save(quality, folder / "quality")]
+    if len(results[0].runs) > 1:
+        quality.suptitle(f"Mean and standard deviation of {len(results[0].runs)} seeds")
+    drift = Figure(figsize=(9.5, 4.2), layout="constrained")
+    for axes, part in zip(drift.subplots(1, 2, sharey=True), ("attention", "feed_forward"), strict=True):
+        _draw_drift(axes, results, part)
+    drift.suptitle("How far each depth has moved from the pretrained weights")
+    return [*save(curves, folder / "curves"), *save(quality, folder / "quality"), *save(drift, folder / "drift")]
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
@@ -70,7 +76,7 @@ def _draw_curves(axes: Any, results: Sequence[Result]) -> None:
     axes.set_ylabel(_quality_label(results, "valid"))
     axes.xaxis.get_major_locator().set_params(integer=True)
     _tidy(axes)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
 
 
 def _draw_quality(axes: Any, results: Sequence[Result], costs: Sequence[Sequence[float]], label: str) -> None:
@@ -81,9 +87,25 @@ def _draw_quality(axes: Any, results: Sequence[Result], costs: Sequence[Sequence
         axes.errorbar(x, y, yerr=judged.std(ddof=1) if len(judged) > 1 else None, color=colour, capsize=3)
         axes.plot(x, y, marker, color=colour, markersize=8)
         axes.annotate(result.point, (x, y), xytext=(8, 5), textcoords="offset points", color=colour)
-    axes.margins(x=0.25, y=0.15)
+    axes.margins(x=0.3, y=0.15)
     axes.set_xlabel(label)
     axes.set_ylabel(_quality_label(results, results[0].runs[0]["judged_on"]))
+    _tidy(axes)
+
+
+def _draw_drift(axes: Any, results: Sequence[Result], part: str) -> None:
+    """Draw the mean over seeds of the distance of each depth's kernels from the start."""
+    for result, colour, marker in zip(results, _cycle(COLOURS), _cycle(_MARKERS), strict=False):
+        moved = 100 * result.drift[part].mean(axis=0)
+        axes.plot(range(1, len(moved) + 1), moved, color=colour, marker=marker, markersize=5, label=result.point)
+    axes.set_title(part.replace("_", "-"))
+    axes.set_xlabel("depth")
+    if part == "attention":
+        axes.set_ylabel("distance, % of the kernels' norm")
+    else:
+        axes.legend(frameon=False)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     _tidy(axes)
 
 

@@ -55,6 +55,11 @@ class Result:
         """What `judged` would be on other examples, [seeds, resamples]."""
         return np.array([run["resampled"] for run in self.runs])
 
+    @property
+    def drift(self) -> dict[str, np.ndarray]:
+        """How far each depth has moved, for each part [seeds, depth]."""
+        return {part: np.array([run["drift"][part] for run in self.runs]) for part in self.runs[0]["drift"]}
+
     def row(self) -> dict[str, Any]:
         """Return the point's row of the table."""
         curves, on_test = self.curves, self.runs[0]["judged_on"] == "test"
@@ -157,7 +162,9 @@ def judge(results: Sequence[Result]) -> list[Result]:
     baseline.is_baseline = True
     others = [result for result in results if not result.is_baseline]
     for result in others:
-        result.difference = paired_difference(result.judged, baseline.judged, result.resampled, baseline.resampled)
+        result.difference = paired_difference(
+            result.judged, baseline.judged, result.resampled, baseline.resampled, baseline.runs[0]["examples"]
+        )
     claims = supported([result.difference for result in others])
     for result, claim in zip(others, claims, strict=True):
         result.supported = claim

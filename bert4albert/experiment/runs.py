@@ -17,6 +17,7 @@ import numpy as np
 
 from bert4albert.build import build_model
 from bert4albert.errors import DataError
+from bert4albert.experiment.drift import distances, remember
 from bert4albert.experiment.points import Point
 from bert4albert.experiment.statistics import resamples
 from bert4albert.files import claimed, write_json
@@ -101,6 +102,7 @@ def carry_out(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
     keras.utils.set_random_seed(run.seed)
     watch = _Watch()
     task = experiment.new_task(run.point)
+    start = remember(task.backbone)
     fit = run.point.fit if run.learning_rate is None else {**run.point.fit, "learning_rate": run.learning_rate}
     history = task.fit(
         experiment.train, experiment.valid, seed=run.seed, verbose=0, callbacks=[watch, *callbacks], **fit
@@ -113,6 +115,7 @@ def carry_out(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -
         "history": {name: [float(value) for value in values] for name, values in history.items()},
         "trainable": sum(int(np.prod(weight.shape)) for weight in task.model.trainable_weights),
         "parameters": task.model.count_params(),
+        "drift": distances(start, task.backbone),
         **_judged(task, experiment),
     }
     write_json(experiment.costs_file(run), watch.costs())
@@ -129,6 +132,7 @@ def _judged(task: Task, experiment: Experiment) -> dict[str, Any]:
     metrics = task.score(examples, answers)
     return {
         "judged_on": "valid" if experiment.test is None else "test",
+        "examples": len(examples),
         "metrics": metrics,
         "resampled": [round(value, 6) for value in _resampled(task, examples, answers, metrics[task.metric])],
         "answers": [[str(task.text_of(e)), str(answer)] for e, answer in zip(examples[:3], answers[:3], strict=True)],

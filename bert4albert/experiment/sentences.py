@@ -39,7 +39,7 @@ def sentences(results: Sequence[Result]) -> list[str]:
 
 def _what_differs(claimed: Sequence[Result], baseline: Result) -> str:
     parts = [
-        f"{result.point} is {'better' if result.difference.mean > 0 else 'worse'}, {_gap(result)}"
+        f"{result.point} is {_gap(result, claimed=True)}"
         for result in sorted(claimed, key=lambda result: -result.difference.mean)
     ]
     return f"Against {baseline.point}, which reaches {_level(baseline)}: {'; '.join(parts)}."
@@ -92,12 +92,17 @@ def _level(result: Result) -> str:
     return f"{run['metric']} {100 * result.judged.mean():.2f} {_ON[run['judged_on']]}"
 
 
-def _gap(result: Result) -> str:
+def _gap(result: Result, claimed: bool = False) -> str:
+    """Return a difference in words: as better or worse where it may be claimed, else with its sign."""
     difference = result.difference
-    text = f"by {100 * difference.mean:+.2f} points"
+    mean, low, high = (100 * value for value in (difference.mean, difference.low, difference.high))
+    if claimed and mean < 0:
+        return f"worse by {-mean:.2f} points ({100 * CONFIDENCE:.0f} % interval {-high:.2f} to {-low:.2f})"
+    if claimed:
+        return f"better by {mean:.2f} points ({100 * CONFIDENCE:.0f} % interval {low:.2f} to {high:.2f})"
     if not difference.bounded:
-        return text
-    return f"{text} ({100 * CONFIDENCE:.0f} % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f})"
+        return f"{mean:+.2f} points"
+    return f"{mean:+.2f} points ({100 * CONFIDENCE:.0f} % interval {low:+.2f} to {high:+.2f})"
 
 
 def _seeds(result: Result) -> str:

@@ -35,6 +35,7 @@ class Difference(NamedTuple):
         probability: how often a difference as large would come up if there was none; 1 with a single seed.
         by_seeds: the standard deviation of the difference between two seeds.
         by_examples: the standard deviation that the choice of examples gives to all seeds alike.
+        examples: how many there were.
     """
 
     mean: float
@@ -43,6 +44,7 @@ class Difference(NamedTuple):
     probability: float = 1.0
     by_seeds: float = 0.0
     by_examples: float = 0.0
+    examples: int = 1
 
     @property
     def bounded(self) -> bool:
@@ -60,6 +62,7 @@ def paired_difference(
     baseline: npt.ArrayLike,
     resampled: npt.ArrayLike,
     baseline_resampled: npt.ArrayLike,
+    examples: int,
     confidence: float = CONFIDENCE,
 ) -> Difference:
     """Return how much better a point is than the baseline, seed by seed.
@@ -67,6 +70,7 @@ def paired_difference(
     Arguments:
         metrics, baseline: the metric of each seed, in the same order, [seeds].
         resampled, baseline_resampled: for each seed its metric on each of the `resamples`, [seeds, count].
+        examples: how many examples the metric was measured on.
         confidence: of the interval.
 
     Returns:
@@ -81,9 +85,12 @@ def paired_difference(
     alike = max(float(covariance.sum() - covariance.trace()) / (seeds * (seeds - 1)), 0.0)
     own = max(float(covariance.diagonal().mean()) - alike, 0.0)
     by_seeds = max(float(differences.std(ddof=1)), _LEAST_SHARE * own**0.5)
-    half = float(_distance(confidence, by_seeds, alike**0.5, seeds))
-    probability = float(np.interp(abs(mean), _distance(_CONFIDENCES, by_seeds, alike**0.5, seeds), 1 - _CONFIDENCES))
-    return Difference(mean, mean - half, mean + half, probability, by_seeds, alike**0.5)
+    # Where a few examples all agree, resampling them shows no doubt; the next one may still be another case.
+    by_examples = max(alike**0.5, 1 / examples if mean else 0.0)
+    found = Difference(mean, by_seeds=by_seeds, by_examples=by_examples, examples=examples)
+    half = float(_distance(confidence, found, seeds))
+    probability = float(np.interp(abs(mean), _distance(_CONFIDENCES, found, seeds), 1 - _CONFIDENCES)) if mean else 1.0
+    return found._replace(low=mean - half, high=mean + half, probability=probability)
 
 
 def supported(differences: Sequence[Difference], level: float = CLAIM_LEVEL) -> list[bool]:
@@ -107,20 +114,19 @@ def seeds_needed(difference: Difference, comparisons: int = 1, most: int = 30) -
     None where even `most` would not.
     """
     for seeds in range(2, most + 1):
-        least = _distance(1 - CLAIM_LEVEL / comparisons, difference.by_seeds, difference.by_examples, seeds)
-        if least <= abs(difference.mean):
+        if _distance(1 - CLAIM_LEVEL / comparisons, difference, seeds) <= abs(difference.mean):
             return seeds
     return None
 
 
-def _distance(confidence: Any, by_seeds: float, by_examples: float, seeds: int) -> Any:
-    """Return how far a mean over seeds is from the truth at most, with these confidences."""
-    from_seeds, from_examples = by_seeds**2 / seeds, by_examples**2
+def _distance(confidence: Any, difference: Difference, seeds: int) -> Any:
+    """Return how far the mean over seeds of a difference is from the truth at most, with these confidences."""
+    from_seeds, from_examples = difference.by_seeds**2 / seeds, difference.by_examples**2
     total = from_seeds + from_examples
     if not total:
-        return 0.0 * confidence
-    quantiles = from_seeds * _student(confidence, seeds - 1) + from_examples * _student(confidence, RESAMPLES - 1)
-    return quantiles / total**0.5
+        return np.zeros_like(confidence)
+    of_examples = _student(confidence, max(min(difference.examples, RESAMPLES) - 1, 1))
+    return (from_seeds * _student(confidence, seeds - 1) + from_examples * of_examples) / total**0.5
 
 
 def _student(confidence: Any, degrees: int) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from bert4albert.errors import Bert4AlbertError, printable
-from bert4albert.experiment.command import add_parser as add_compare_command
+from bert4albert.experiment.compare_command import add_parser as add_compare_command
 from bert4albert.pretraining.command import add_parser as add_pretraining_commands
 
 

@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "bert4albert"
 # Each room may import from those above it, and from itself.
 FLOORS = (
     ("errors", "lazy"),
-    ("files", "finding", "backend", "pictures"),
-    ("sharing", "config_keys"),
+    ("files", "finding", "backend"),
+    ("sharing", "config_keys", "pictures"),
     ("config",),
     ("heads", "batches"),
     ("text",),

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from bert4albert.experiment.points import BASELINE
 from bert4albert.experiment.sentences import sentences
 from bert4albert.experiment.statistics import Difference, paired_difference, supported
-from bert4albert.files import write_json, write_text
+from bert4albert.files import write_atomically, write_json
 from bert4albert.pictures import draw_comparison
 
 # What a run cost depends on the machine and what else it does, and so is in files of its own.
@@ -152,7 +153,7 @@ def write_report(folder: Path, points: Sequence[str], found: Sequence[Mapping], 
         "report.md": "\n\n".join([table_of(results), *words, *shown]),
     }
     for name, text in texts.items():
-        write_text(folder / name, f"{text.rstrip()}\n")
+        write_atomically(folder / name, methodcaller("write", f"{text.rstrip()}\n".encode()))
     return Report(folder, metric, results, words, pictures)
 
 

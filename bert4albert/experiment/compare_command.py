@@ -100,7 +100,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _vocabulary(config: str) -> str:
-    from bert4albert.checkpoint.folders import model_folder
+    from bert4albert.finding import model_folder
 
     folder = model_folder(config)
     if folder is None:

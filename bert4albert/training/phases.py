@@ -80,7 +80,7 @@ def steps_of(unshare_at: Mapping[Any, Any], steps: int) -> dict[int, Any]:
 
 
 def _is_whole(step: Any) -> bool:
-    return isinstance(step, int | np.integer) and not isinstance(step, bool) and step >= 0
+    return isinstance(step, int | np.integer) and not isinstance(step, bool) and int(step) >= 0
 
 
 def _groups(trunk: Trunk, sharing: Any) -> tuple[tuple[str, ...], ...]:

@@ -9,7 +9,9 @@ from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
     from bert4albert.build import build_model, merge_depths
+    from bert4albert.compression import compress_depths
     from bert4albert.config import ModelConfig
+    from bert4albert.depth_drift import drift
     from bert4albert.errors import (
         Bert4AlbertError,
         CheckpointError,
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from bert4albert.model import Trunk, trunk_of
+    from bert4albert.resharing import reshare, suggest_sharing
     from bert4albert.save import save_google_checkpoint, save_hf
+    from bert4albert.sharing_costs import describe_sharing
     from bert4albert.text import Tokenizer
 
 __version__ = "0.1.0"
@@ -28,6 +32,11 @@ __version__ = "0.1.0"
 _HOME = {
     "build_model": "build",
     "merge_depths": "build",
+    "compress_depths": "compression",
+    "drift": "depth_drift",
+    "reshare": "resharing",
+    "suggest_sharing": "resharing",
+    "describe_sharing": "sharing_costs",
     "save_google_checkpoint": "save",
     "save_hf": "save",
     "ModelConfig": "config",
@@ -46,6 +55,11 @@ _HOME = {
 __all__ = [  # noqa: RUF022
     "build_model",
     "merge_depths",
+    "compress_depths",
+    "suggest_sharing",
+    "reshare",
+    "drift",
+    "describe_sharing",
     "save_google_checkpoint",
     "save_hf",
     "Tokenizer",

@@ -11,9 +11,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from bert4albert.errors import Bert4AlbertError, printable
+from bert4albert.errors import Bert4AlbertError, ConfigError, printable
 from bert4albert.experiment.compare_command import add_parser as add_compare_command
 from bert4albert.pretraining.command import add_parser as add_pretraining_commands
+from bert4albert.sharing_command import add_parser as add_sharing_command
+from bert4albert.sharing_command import parse_spec, show_points
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,19 +50,26 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="write a checkpoint in another format")
     convert.add_argument("source", metavar="SRC", help="a folder, a checkpoint file, a prefix, or a model's name")
     convert.add_argument("target", metavar="DST", help="a folder; for google also a prefix, for npz also a file")
-    convert.add_argument("--to", choices=["hf", "google", "npz"], required=True, help="the format to write")
+    convert.add_argument("--to", choices=["hf", "google", "npz"], help="the format to write; npz where --rank is given")
     convert.add_argument("--unshare", action="store_true", help="give every depth a block of its own")
+    convert.add_argument("--sharing", metavar="SPEC", help="how much to share, as for the command sharing")
+    convert.add_argument("--rank", type=int, metavar="N", help="write depths as one block and updates of this rank")
     convert.add_argument("--config", metavar="FILE", help="the model's config, where it is not beside the checkpoint")
     convert.set_defaults(run=_convert)
     add_compare_command(commands)
+    add_sharing_command(commands)
     add_pretraining_commands(commands)
     return parser
 
 
 def _inspect(options: argparse.Namespace) -> None:
     from bert4albert.checkpoint.inspection import inspect
+    from bert4albert.sharing_costs import describe_sharing
 
-    found = inspect(options.path, options.config).as_json()
+    inspection = inspect(options.path, options.config)
+    found = inspection.as_json()
+    points = describe_sharing(inspection.config) if inspection.has_config else []
+    found["points"] = [point.as_json() for point in points]
     if options.json:
         # JSON itself spells out the older control characters only.
         print("\n".join(map(printable, json.dumps(found, indent=2, ensure_ascii=False).split("\n"))))
@@ -78,6 +87,9 @@ def _show(found: dict[str, Any]) -> None:
     for label, value in _rows(found):
         table.add_row(label, printable(value))
     Console(markup=False, highlight=False).print(table)
+    if found["points"]:
+        print("\nWhat sharing more or less costs in training, without activations:")
+        show_points(found["points"])
     # Outside the table, which would break lines that are there to be copied.
     call = printable(found["call"])
     print(f"\nLoad it with\n  {call}")
@@ -108,6 +120,10 @@ def _convert(options: argparse.Namespace) -> None:
 
     from bert4albert.convert import convert
 
+    form = options.to or ("npz" if options.rank else None)
+    if form is None:
+        raise ConfigError("convert needs the format to write: --to hf, --to google or --to npz.")
+    sharing = "unshared" if options.unshare else options.sharing and parse_spec(options.sharing)
     progress = Progress(console=Console(stderr=True), transient=True)
     task = progress.add_task("writing", total=None)
     with contextlib.ExitStack() as shown:
@@ -117,11 +133,9 @@ def _convert(options: argparse.Namespace) -> None:
                 shown.enter_context(progress)
             progress.update(task, completed=done, total=total)
 
-        sharing = "unshared" if options.unshare else None
-        written = convert(
-            options.source, options.target, options.to, sharing=sharing, config=options.config, progress=show
-        )
-    print(printable(f"wrote {written} in the {options.to} format"))
+        options_of_model = {"sharing": sharing, "rank": options.rank, "config": options.config}
+        written = convert(options.source, options.target, form, **options_of_model, progress=show)
+    print(printable(f"wrote {written} in the {form} format"))
 
 
 def _show_warning(

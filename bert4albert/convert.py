@@ -18,9 +18,10 @@ from bert4albert.checkpoint.export import (
     refuse_neighbours,
 )
 from bert4albert.checkpoint.inspection import open_path
+from bert4albert.checkpoint.low_rank import compressed
 from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.checkpoint.resolve import heads_in, resolve
-from bert4albert.errors import CheckpointError, require_choice
+from bert4albert.errors import CheckpointError, ConfigError, require_choice
 from bert4albert.files import reading, writing
 from bert4albert.finding import find_vocabulary, model_folder
 from bert4albert.text.vocabulary import refuse_other_vocabulary
@@ -39,6 +40,7 @@ def convert(
     to: str,
     *,
     sharing: Any = None,
+    rank: int | None = None,
     config: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -50,6 +52,8 @@ def convert(
         target: a folder; for 'google' also a prefix, for 'npz' also a file. It may be the folder of the source.
         to: 'hf', 'google' or 'npz'.
         sharing: as for `build_model`; None keeps the file's.
+        rank: write the depths of an unshared model as one block and low-rank updates, as `compress_depths`; None for
+            what they are. Only 'npz' has names for that.
         config: the source's config, where it is not beside the checkpoint.
         progress: called with how many of the numbers have been read, and how many there are.
 
@@ -58,6 +62,8 @@ def convert(
         `CheckpointError`, `ConfigError` or `TokenizerError`; the files that were there before are then still there.
     """
     require_choice("to", to, FORMATS)
+    if rank is not None and to != "npz":
+        raise ConfigError(f"The small form of rank {rank!r:.20} has no names in the {to} format; write it to='npz'.")
     is_folder = to == "hf" or os.path.isdir(target) or os.fspath(target).endswith(("/", os.sep))
     target = Path(target)
     folder, name = (target, None) if is_folder else (target.parent, target.name)
@@ -65,6 +71,8 @@ def convert(
     # Reading ends before the files move into place, so that they may replace those that are read.
     with writing(folder, checks=checks, error=CheckpointError) as new, reading(source, config):
         weights, tokenizer = open_weights(source, sharing, config)
+        if rank is not None:
+            weights, _ = compressed(weights, rank)
         if progress is not None:
             weights = _watched(weights, progress)
         if to == "hf":

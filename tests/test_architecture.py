@@ -23,6 +23,8 @@ FLOORS = (
     ("layers",),
     ("model",),
     ("build", "save", "convert"),
+    ("depth_drift", "sharing_costs"),
+    ("compression", "resharing", "sharing_command"),
     ("generation",),
     ("training",),
     ("serving",),

@@ -1,5 +1,7 @@
 """Copies trained as one and then let go, and copies pulled toward their mean, on every backend."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -26,9 +28,9 @@ INPUTS = [TOKENS, (np.arange(9) > 4) * np.ones_like(TOKENS)]
 TARGETS = RANDOM.integers(0, 3, 6).astype("int32")
 
 
-def weights(groups):
-    """Arrays of a model with so many blocks, none of them trivial."""
-    model = build_model(CONFIG | {"num_hidden_groups": groups})
+def weights(config):
+    """Arrays of a model, none of them trivial."""
+    model = build_model(config)
     values = np.random.default_rng(3)
     return {
         name: (values.normal(0, 0.2, weight.shape) + (weight.name == "gamma")).astype("float32")
@@ -36,9 +38,10 @@ def weights(groups):
     }
 
 
-def classifier(model="albert_unshared", groups=1):
-    """A trunk and a classifier on it, which compute the same whatever the sharing."""
-    trunk = build_model(CONFIG | {"num_hidden_groups": groups}, weights(groups), model)
+def classifier(model="albert_unshared", groups=1, layers=4):
+    """A trunk and a classifier on it, which compute the same whatever the sharing; two layers compile fast enough."""
+    config = CONFIG | {"num_hidden_groups": groups, "num_hidden_layers": layers}
+    trunk = build_model(config, weights(config), model)
     head = keras.layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(seed=4), name="logits")
     return trunk, keras.Model(trunk.inputs, head(trunk.output[:, 0]))
 
@@ -83,15 +86,15 @@ def all_equal(values):
 def optimizer_for(trunk, name):
     """A new optimizer of each kind that everything must work with."""
     sgd = keras.optimizers.SGD
-    rate = warmup_linear_decay(4e-3, 30, 0.2)
+    rate = warmup_linear_decay(1e-3, 30, 0.2)
     make = {
-        "adamw": lambda: adamw(2e-3, clipnorm=0.3),
+        "adamw": lambda: adamw(5e-4, clipnorm=0.3),
         "sgd": lambda: sgd(0.05, global_clipnorm=0.5),
         "momentum": lambda: sgd(0.02, momentum=0.9, clipnorm=0.3),
         "accumulate": lambda: adamw(rate, clipnorm=0.1, accumulate=3),
         "layerwise momentum": lambda: layerwise(trunk, lambda factor: sgd(0.05 * factor, momentum=0.9), 0.7),
         "layerwise": lambda: layerwise(
-            trunk, lambda factor: adamw(warmup_linear_decay(4e-3 * factor, 40, 0.2), clipnorm=0.3, accumulate=2), 0.7
+            trunk, lambda factor: adamw(warmup_linear_decay(1e-3 * factor, 40, 0.2), clipnorm=0.3, accumulate=2), 0.7
         ),
     }
     return make[name]()
@@ -100,29 +103,29 @@ def optimizer_for(trunk, name):
 NAMES = ["adamw", "sgd", "momentum", "accumulate", "layerwise momentum", "layerwise"]
 
 
-@pytest.mark.parametrize(("name", "groups"), [("adamw", 1), ("accumulate", 1), ("layerwise", 2)])
-def test_all_copies_tied_train_as_the_shared_model_does(name, groups):
-    shared_trunk, shared = classifier("albert", groups)
-    trunk, unshared = classifier("albert_unshared", groups)
+@pytest.mark.parametrize("name", ["adamw", "layerwise"])
+def test_all_copies_tied_train_as_the_shared_model_does(name):
+    shared_trunk, shared = classifier("albert", layers=2)
+    trunk, unshared = classifier(layers=2)
     compiled(shared, optimizer_for(shared_trunk, name))
     compiled(unshared, GradualUnsharing(optimizer_for(trunk, name), trunk, {0: "shared"}))
     expected = losses(shared, 20)
     np.testing.assert_allclose(losses(unshared, 20), expected, rtol=1e-5)
     reference = to_numpy(shared_trunk(INPUTS))
     assert np.abs(to_numpy(trunk(INPUTS)) - reference).max() <= 1e-5 * np.abs(reference).max()
-    assert expected[-1] < 0.9 * expected[0]
+    assert min(expected) < 0.95 * expected[0]
 
 
 def test_all_copies_tied_end_with_the_weights_of_the_shared_model():
-    shared_trunk, shared = classifier("albert", 2)
-    trunk, unshared = classifier("albert_unshared", 2)
+    shared_trunk, shared = classifier("albert", layers=2)
+    trunk, unshared = classifier(layers=2)
     compiled(shared, optimizer_for(shared_trunk, "sgd"))
     compiled(unshared, GradualUnsharing(optimizer_for(trunk, "sgd"), trunk, {0: "shared"}))
     np.testing.assert_allclose(losses(unshared, 20), losses(shared, 20), rtol=1e-5)
     expected = copies(shared_trunk)
     for name, values in copies(trunk).items():
-        for depth, value in enumerate(values):
-            reference = expected[name][depth // 2]
+        for value in values:
+            reference = expected[name][0]
             assert np.abs(value - reference).max() <= 1e-5 * np.abs(reference).max(), name
 
 
@@ -134,7 +137,7 @@ def test_copies_are_let_go_without_compiling_again():
             traces.append(1)
             super().apply(*arguments, **options)
 
-    trunk, model = classifier()
+    trunk, model = classifier(layers=2)
     compiled(model, GradualUnsharing(Watched(1e-3, global_clipnorm=1.0), trunk, {0: "shared", 50: "unshared"}))
     losses(model, 50)
     assert all(map(all_equal, copies(trunk).values()))
@@ -142,6 +145,32 @@ def test_copies_are_let_go_without_compiling_again():
     losses(model, 2, 50)
     assert len(traces) == before + (2 if keras.backend.backend() == "torch" else 0)
     assert not any(map(all_equal, copies(trunk, "kernel").values()))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_one_step_is_that_of_the_shared_model_whatever_the_optimizer(name, groups):
+    """On gradients of copies that add up to those of the shared block, also where several batches make a step."""
+    shared_trunk, shared = classifier("albert", groups)
+    trunk, unshared = classifier(groups=groups)
+    one = optimizer_for(shared_trunk, name)
+    other = GradualUnsharing(optimizer_for(trunk, name), trunk, {0: "shared"})
+    names = {id(weight): key for key, weight in trunk.named_weights()}
+    for batch in range(2 * other.batches_a_step):
+        values, sums, grads = np.random.default_rng(batch), {}, []
+        for weight in unshared.trainable_variables:
+            grads.append(values.normal(0, 0.1, weight.shape).astype("float32"))
+            key = names.get(id(weight), weight.path)
+            key = re.sub(r"block_(\d)", lambda match: f"block_{int(match[1]) * groups // 4}", key)
+            sums[key] = sums.get(key, 0) + grads[-1]
+        shared_names = {id(weight): key for key, weight in shared_trunk.named_weights()}
+        totals = [sums[shared_names.get(id(weight), weight.path)] for weight in shared.trainable_variables]
+        other.apply([keras.ops.convert_to_tensor(grad) for grad in grads], unshared.trainable_variables)
+        one.apply([keras.ops.convert_to_tensor(total) for total in totals], shared.trainable_variables)
+    expected = copies(shared_trunk)
+    for name_, values in copies(trunk).items():
+        for depth, value in enumerate(values):
+            np.testing.assert_allclose(value, expected[name_][depth * groups // 4], rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -161,7 +190,8 @@ def test_tied_copies_and_their_state_stay_equal_to_the_bit_and_part_when_they_ar
     batches = 4 * optimizer.batches_a_step
     apply(model, optimizer, batches)
     assert all(map(all_equal, copies(trunk).values()))
-    state = {variable.path: to_numpy(variable) for variable in optimizer.variables}
+    # Without the name of the optimizer, of which there may be several.
+    state = {variable.path.split("/", 1)[1]: to_numpy(variable) for variable in optimizer.variables}
     twins = [path for path in state if "block_0" in path]
     assert twins or name == "sgd"
     for path in twins:
@@ -197,7 +227,7 @@ def test_copies_let_go_go_on_with_their_own_gradients_and_rates(name):
 
 
 def test_it_works_with_a_moving_average_adversarial_training_and_half_precision():
-    trunk, model = classifier()
+    trunk, model = classifier(layers=2)
     attacked = adversarial_model(model, trunk.embeddings.word.embeddings, 0.3)
     optimizer = MovingAverage(GradualUnsharing(adamw(2e-3), trunk, {0: "shared", 3: "unshared"}), 0.9)
     compiled(attacked, keras.optimizers.LossScaleOptimizer(optimizer))
@@ -275,11 +305,11 @@ def test_every_copy_moves_toward_the_mean_by_its_rate_times_the_strength(name):
 
 
 def test_a_compiled_model_pulls_its_copies_together():
-    trunk, model = classifier()
+    trunk, model = classifier(layers=2)
     compiled(model, SharingDecay(adamw(1e-3), trunk, 1e9))
     losses(model, 3)
     for values in copies(trunk).values():
-        np.testing.assert_allclose(values, values[:1] * 4, atol=1e-6)
+        np.testing.assert_allclose(values, values[:1] * 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("decay_outside", [True, False])

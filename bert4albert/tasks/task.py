@@ -15,9 +15,11 @@ from keras import ops
 from bert4albert import tasks
 from bert4albert.batches import make_dataset, predict_in_buckets
 from bert4albert.checkpoint.formats.tensor_file import require_finite
+from bert4albert.compression import CompressionReport
 from bert4albert.errors import ConfigError, DataError, did_you_mean
 from bert4albert.files import reading, writing
 from bert4albert.model import Trunk, trunk_of
+from bert4albert.tasks.compress import compressed_task
 from bert4albert.tasks.saved import (
     CONFIG_FILE,
     TASK_FILE,
@@ -282,6 +284,21 @@ class Task(ABC):
             raise DataError(f"predict takes a list of texts, not one: use predict([{texts[:20]!r}]).")
         texts = list(texts)
         return self.decode(self.encode(texts), batch_size=batch_size, **options) if texts else []
+
+    def compress(self, rank: int | str = 8, texts: Any = None) -> tuple[Self, CompressionReport]:
+        """Return a task whose unshared trunk is written as one shared block and a low-rank update for each depth.
+
+        Arguments:
+            rank: as in `compress_depths`; or a share of answers such as '99%': the smallest of 1, 2, 4, 8, 16, 32 ...
+                that keeps as many answers to `texts` the same.
+            texts: texts as `predict` takes them, or examples as `evaluate` does, or the path of a data file: the report
+                then says how many answers stay the same, and for examples the metrics before and after.
+
+        Returns:
+            (a new task, the report of `compress_depths`); this task stays as it is. Raises `ConfigError` where no rank
+            keeps so many answers.
+        """
+        return compressed_task(self, rank, texts)
 
     def read(self, data: Data) -> list[Any]:
         """Return examples as a list, from a file where `data` is a path. Raises `DataError` if there are none."""

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from bert4albert.checkpoint.low_rank import own_schedule
 from bert4albert.checkpoint.names import part_of
 from bert4albert.errors import ConfigError
 from bert4albert.model import Trunk
-from bert4albert.sharing import PARTS, Schedule, parse_schedule
+from bert4albert.sharing import PARTS, parse_schedule
 
 _IN_BLOCK = re.compile(r"encoder/block_(\d+)/(.+)")
 
@@ -27,11 +28,6 @@ def copies_by_weight(trunk: Trunk) -> Iterator[tuple[str, list[Any]]]:
         yield part_of(name), variables
 
 
-def own_schedule(trunk: Trunk) -> Schedule:
-    """Return the schedule of the checkpoint that a trunk's config belongs to."""
-    return trunk.config.replace(sharing=None).sharing
-
-
 def shared_by(trunk: Trunk, sharing: Any) -> dict[str, list[list[int]]]:
     """Return the copies of each part that a schedule would share.
 
@@ -43,7 +39,7 @@ def shared_by(trunk: Trunk, sharing: Any) -> dict[str, list[list[int]]]:
         Part -> groups of two or more copies. Raises `ConfigError` where the trunk itself shares between depths what
         the schedule keeps apart.
     """
-    wanted, groups = parse_schedule(sharing, own_schedule(trunk)), {}
+    wanted, groups = parse_schedule(sharing, own_schedule(trunk.config)), {}
     for part, sources in trunk.config.sharing.sources(wanted).items():
         for copy, found in enumerate(sources):
             if len(found) > 1:
@@ -57,7 +53,7 @@ def shared_by(trunk: Trunk, sharing: Any) -> dict[str, list[list[int]]]:
 
 def copies_of_one(trunk: Trunk) -> dict[str, list[list[int]]]:
     """Return the copies of each part that began as the same copy of the checkpoint: part -> groups of two or more."""
-    sources = trunk.config.sharing.sources(own_schedule(trunk))
+    sources = trunk.config.sharing.sources(own_schedule(trunk.config))
     return {part: _together([found[0] for found in sources[part]]) for part in PARTS}
 
 

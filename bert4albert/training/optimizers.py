@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from bert4albert.checkpoint.names import depths_of, part_of
+from bert4albert.checkpoint.names import depths_of
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError
 from bert4albert.model import Trunk
@@ -57,14 +57,13 @@ def layerwise(
     if not 0 < decay <= 1:
         raise ConfigError(f"The layer decay must be above 0 and not above 1; {decay!r} was given.")
     schedule = trunk.config.sharing
-    # An optimizer for each rate of each part, since parts may be shared, and be let go, differently.
-    groups = {weight.path: (decay ** (schedule.depth + 1), "") for weight in trunk.embeddings.trainable_variables}
+    factors = {weight.path: decay ** (schedule.depth + 1) for weight in trunk.embeddings.trainable_variables}
     for name, weight in trunk.encoder.named_weights("encoder"):
-        factors = [decay ** (schedule.depth - depth) for depth in depths_of(name, schedule)]
-        groups[weight.path] = float(np.mean(factors)), part_of(name.split("/", 2)[2])
-    order = list(dict.fromkeys(groups.values()))
-    optimizers = [make_optimizer(1.0), *(make_optimizer(factor) for factor, _ in order)]
-    return LayerwiseOptimizer(optimizers, {path: 1 + order.index(group) for path, group in groups.items()})
+        at_depths = [decay ** (schedule.depth - depth) for depth in depths_of(name, schedule)]
+        factors[weight.path] = float(np.mean(at_depths))
+    order = list(dict.fromkeys(factors.values()))
+    optimizers = [make_optimizer(1.0), *map(make_optimizer, order)]
+    return LayerwiseOptimizer(optimizers, {path: 1 + order.index(factor) for path, factor in factors.items()})
 
 
 def default_learning_rate(config: ModelConfig) -> float:

@@ -78,8 +78,8 @@ def tie_rates(optimizer: OptimizerWrapper, trunk: Trunk, phases: Sequence[Phase]
                 known = table[index[path]]
                 if known is not None and not np.array_equal(known, mean):
                     raise ConfigError(
-                        f"{path} and other weights of the same optimizer are tied to different copies, and so need "
-                        "different learning rates; give each part an optimizer of its own."
+                        f"{path} would need another learning rate than other weights of its depth, since parts are "
+                        "tied differently; tie whole blocks, or use one rate for all depths (layer_decay=1)."
                     )
                 table[index[path]] = mean
         tables.append(table)

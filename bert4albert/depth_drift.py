@@ -1,0 +1,131 @@
+"""How far the depths of a trained trunk have moved apart, and what each of them computes with."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from bert4albert.checkpoint.low_rank import depth_weights, means, require_same_shape, shared_schedule
+from bert4albert.checkpoint.names import part_of
+from bert4albert.model import Trunk, trunk_of, weights_of
+from bert4albert.sharing import PARTS
+
+_HELD = 0.9
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far one part of one depth is from where it began.
+
+    Attributes:
+        depth, part: which part of which block application, depths counted from 0.
+        distance: the norm of the difference, as a part of the norm of the start.
+        rank: the rank that holds 90 % of the square of the difference, if each kernel of the part is cut to it; 0 where
+            nothing has moved; None for norms, which have no kernel.
+    """
+
+    depth: int
+    part: str
+    distance: float
+    rank: int | None
+
+
+def drift(trunk: keras.Model, start: keras.Model | None = None) -> list[Drift]:
+    """Say how far each part of each depth is from the start that it shared with other depths.
+
+    Arguments:
+        trunk: a trained trunk, or a model on top of one.
+        start: the trunk as it was before training. None where it is gone: for depths that add something to the weights
+            they use (`depth_lora`, `depth_bias`) the start is those weights, for others the mean of the depths that
+            began as one, since it is nearest to all of them.
+
+    Returns:
+        For each depth, first to last, one `Drift` for each part. Raises `ConfigError` for a start of another shape.
+
+    Example:
+        `drift(build_model("albert_tiny_zh", model="albert_unshared"))`
+    """
+    trunk = trunk_of(trunk)
+    if start is not None:
+        require_same_shape(trunk.config, trunk_of(start).config)
+    places = list(itertools.product(range(trunk.config.sharing.depth), PARTS))
+    sizes = dict.fromkeys(places, 0.0)
+    moved = dict.fromkeys(places, 0.0)
+    squares: dict[tuple[int, str], list[np.ndarray]] = {place: [] for place in places}
+    # One kind of weight at a time: of a large model there is never more than that in memory.
+    for (name, now), begin in zip(depth_weights(weights_of(trunk)), _starts(trunk, start), strict=True):
+        for depth, difference in enumerate(a - b for a, b in zip(now, begin, strict=True)):
+            place = depth, part_of(name)
+            sizes[place] += float(np.square(begin[depth]).sum())
+            moved[place] += float(np.square(difference).sum())
+            if difference.ndim == 2:
+                squares[place].append(_squared_singular_values(difference))
+    return [
+        Drift(*place, (moved[place] / sizes[place]) ** 0.5 if sizes[place] else 0.0, _rank_held(squares[place]))
+        for place in places
+    ]
+
+
+def hidden_movement(before: Trunk, after: Trunk, inputs: Sequence[Any] | None = None) -> list[float]:
+    """Say how differently two trunks compute.
+
+    Arguments:
+        before, after: trunks of one shape.
+        inputs: token ids and segment ids, [batch, length] each; None for made-up ones.
+
+    Returns:
+        For each depth the norm of the difference of its hidden states, as a part of the norm of those before.
+    """
+    inputs = _made_up(before) if inputs is None else inputs
+    old, new = (_hidden_states(trunk, inputs) for trunk in (before, after))
+    return [float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in zip(old, new, strict=True)]
+
+
+def _starts(trunk: Trunk, start: keras.Model | None) -> Iterator[list[np.ndarray]]:
+    if start is not None or trunk.config.has_adapters:
+        for _, arrays in depth_weights(weights_of(trunk if start is None else start), adapted=start is not None):
+            yield arrays
+        return
+    schedule = shared_schedule(trunk.config)
+    for name, arrays in depth_weights(weights_of(trunk)):
+        yield means(arrays, schedule[part_of(name)])
+
+
+def _squared_singular_values(matrix: np.ndarray) -> np.ndarray:
+    """Return them from the largest to the smallest: the eigenvalues of the smaller product of a matrix with itself."""
+    product = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
+    return np.maximum(np.linalg.eigvalsh(product)[::-1], 0)
+
+
+def _rank_held(squares: list[np.ndarray]) -> int | None:
+    """Return the rank at which kernels, each cut to it, still hold most of the sum of their squares."""
+    if not squares:
+        return None
+    held = np.zeros(max(map(len, squares)))
+    for values in squares:
+        held[: len(values)] += values
+    total = held.sum()
+    return int(np.searchsorted(np.cumsum(held), _HELD * total)) + 1 if total else 0
+
+
+def _made_up(trunk: Trunk, rows: int = 4, length: int = 48) -> list[np.ndarray]:
+    config = trunk.config
+    shape = rows, min(length, config.max_length)
+    tokens = np.random.default_rng(0).integers(1, config.vocab_size, shape).astype("int32")
+    return [tokens, np.zeros_like(tokens)]
+
+
+def _hidden_states(trunk: Trunk, inputs: Sequence[Any]) -> list[np.ndarray]:
+    needed = trunk.inputs[: 3 if trunk.config.custom_position_ids else 2]
+    given = list(inputs)
+    if len(given) < len(needed):
+        given.append(np.broadcast_to(np.arange(given[0].shape[1], dtype="int32"), given[0].shape))
+    states = keras.Model(needed, trunk.hidden_states)(given)
+    states = states if isinstance(states, list | tuple) else [states]
+    return [np.asarray(ops.convert_to_numpy(ops.cast(state, "float32"))) for state in states]

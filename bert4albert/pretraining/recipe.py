@@ -60,7 +60,10 @@ class Recipe:
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
-        for name, least in (("length", 5), ("batch_size", 1), ("accumulate", 1), ("steps", 1), ("seed", 0)):
+        least_of = {"length": 5, "batch_size": 1, "accumulate": 1, "steps": 1, "passages": 2, "seed": 0}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature must be above 0, not {self.temperature!r}: cosines are divided by it.")

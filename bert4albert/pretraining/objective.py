@@ -16,7 +16,7 @@ from bert4albert.pretraining.teacher import TeacherBatch
 
 _METRICS = ("mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
 _TEACHER_METRICS = ("vector_cosine", "similarity_loss")
-# The penalty of the regression that the layer before the vectors begins as, in mean variances of a state.
+# The penalty of the regression that the layer before the vectors begins as, in variances of a state.
 _RIDGE = 0.01
 
 
@@ -36,7 +36,7 @@ class Pretraining(keras.Model):
     sum(weights * loss) / (sum(weights) + 1e-5) over masked tokens, plus the mean over rows of the order loss.
 
     With a teacher `passage_ids` come last in `x` and `vectors` last in `y`, as `teacher.TeacherBatch` describes
-    them. The mean of a passage's last states, through one linear layer that is no part of the trunk, learns to
+    them. The mean of a passage's last states, through one linear map that is no part of the trunk, learns to
     point where its vector points (1 - cosine); and the states' cosines with the other passages of the batch,
     divided by the temperature, learn to be the vectors' (Kullback-Leibler divergence of their softmax).
     """
@@ -62,10 +62,15 @@ class Pretraining(keras.Model):
             last_states = keras.Model(trunk.inputs[:2], trunk.hidden_states[-1], name="last_states")
             states = last_states([passage_ids, ops.zeros_like(passage_ids)])
             mean = MeanPooling(dtype="float32", name="passage_mean")(states, passage_ids)
+            # Fixed before the first step. Without it every step of the layer would move all vectors alike, along
+            # what the states of all passages have in common.
+            standard = keras.layers.BatchNormalization(
+                center=False, scale=False, epsilon=1e-6, trainable=False, dtype="float32", name="passage_standard"
+            )
             kernel = keras.initializers.GlorotUniform(seed)
             vector = keras.layers.Dense(vector_size, kernel_initializer=kernel, dtype="float32", name="vector")
             inputs.append(passage_ids)
-            outputs.append(vector(mean))
+            outputs.append(vector(standard(mean)))
         super().__init__(inputs=inputs, outputs=outputs, name="pretraining")
         self.trunk = trunk
         self.vector_weight, self.temperature = vector_weight, temperature
@@ -83,11 +88,11 @@ class Pretraining(keras.Model):
             states.append(ops.convert_to_numpy(mean.predict_on_batch(batch.passage_ids)))
             vectors.append(batch.vectors)
         x, y = np.concatenate(states).astype(np.float64), np.concatenate(vectors).astype(np.float64)
-        centre, middle = x.mean(axis=0), y.mean(axis=0)
-        products = (x - centre).T @ (x - centre)
-        penalty = _RIDGE * np.trace(products) / len(products) + 1e-6
-        kernel = np.linalg.solve(products + penalty * np.eye(len(products)), (x - centre).T @ (y - middle))
-        self.get_layer("vector").set_weights([kernel, middle - centre @ kernel])
+        standard = self.get_layer("passage_standard")
+        standard.set_weights([x.mean(axis=0), x.var(axis=0)])
+        x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + standard.epsilon)
+        kernel = np.linalg.solve(x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1]), x.T @ (y - y.mean(axis=0)))
+        self.get_layer("vector").set_weights([kernel, y.mean(axis=0)])
 
     def compute_loss(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bert4albert.checkpoint.card import read_card
 from bert4albert.checkpoint.export import merged
 from bert4albert.checkpoint.load import LoadPlan
 from bert4albert.checkpoint.resolve import open_source, resolve
@@ -86,7 +87,7 @@ def build_model(
     Returns:
         A functional `keras.Model` on `[token_ids, segment_ids]` (and the inputs asked for), whose output is
         the sequence [batch, length, hidden_size], the head asked for, or `[pool or nsp, mlm]`. `load_report`
-        says where each weight came from. Raises `ConfigError` or `CheckpointError`.
+        says where each weight came from, `card` what its makers recommend. Raises `ConfigError` or `CheckpointError`.
     """
     _refuse_unknown(overrides)
     settings = {
@@ -119,6 +120,7 @@ def build_model(
         trunk = Trunk(model_config, dtype=dtype, name=name)
     if plan is not None:
         _fill(trunk, plan)
+        trunk.card = read_card(config if checkpoint is None else checkpoint)
     return trunk
 
 

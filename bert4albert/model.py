@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from bert4albert.backend import register
+from bert4albert.checkpoint.card import Card
 from bert4albert.checkpoint.export import Weights
 from bert4albert.checkpoint.load import LoadReport
 from bert4albert.checkpoint.names import weight_shapes
@@ -91,6 +92,7 @@ class Trunk(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs[0] if len(outputs) == 1 else outputs, name=name or "trunk")
         self.config = config
         self.load_report: LoadReport | None = None
+        self.card = Card()
         self._layers_by_key = found
         # A tuple and a tensor of its own: Keras would wrap a list, and save what it tracks.
         self._hidden_states, self._before_norm = tuple(encoded.hidden_states), encoded.before_norm

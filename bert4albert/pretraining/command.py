@@ -22,6 +22,9 @@ _RECIPE_HELP = {
     "masked_rate": "share of tokens to hide",
     "dtype": "float32 or mixed_bfloat16",
     "word_embeddings": "how they begin: random, or counted from the words' neighbours in the corpus",
+    "passages": "passages of the teacher in a batch, beside its rows",
+    "vector_weight": "how much the teacher counts in the loss",
+    "temperature": "what the cosines within a batch are divided by, when passages are compared",
     "seed": "decides initial weights, order and masks",
 }
 
@@ -46,6 +49,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--config", required=True, help="the model's JSON config")
     parser.add_argument("--out", required=True, help="folder of the run: shards, state, log, and in the end the model")
     parser.add_argument("--checkpoint", help="weights to begin with instead of random ones, all heads included")
+    parser.add_argument(
+        "--teacher-vectors",
+        metavar="FILE",
+        help="a NumPy file (.npy), floats [passages, size]: what another model says of each passage",
+    )
+    parser.add_argument(
+        "--teacher-texts",
+        nargs="+",
+        metavar="FILE",
+        help="text files, one passage a line (by default the corpus)",
+    )
     parser.add_argument("--model", help="albert (as the config shares), albert_unshared or bert")
     parser.add_argument("--sharing", type=int, nargs="+", help="the block used at each depth, such as 0 0 1 1")
     for name, (kind, default) in _recipe_fields().items():
@@ -110,6 +124,8 @@ def _pretrain(args: argparse.Namespace) -> int:
         recipe,
         checkpoint=args.checkpoint,
         valid=args.valid,
+        teacher_vectors=args.teacher_vectors,
+        teacher_texts=args.teacher_texts,
         model=args.model,
         sharing=args.sharing,
         do_lower_case=not args.cased,

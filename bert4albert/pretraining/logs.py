@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bert4albert.files import explained, write_atomically
 from bert4albert.pretraining.progress import ProgressLine
 
-_COLUMNS = ("step", "tokens", "seconds", "split", "loss", "mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy")
+_COLUMNS = ("step", "tokens", "seconds", "split", "loss")
 
 
 class RunLog:
@@ -22,17 +22,26 @@ class RunLog:
         every: steps between two lines about training.
         step: the step the run is at; lines about later ones, from before an interruption, are dropped.
         steps: the last step.
-        tokens_per_step: the tokens of a step, padding included.
+        tokens_per_step: the tokens of a step, padding included, a teacher's passages not.
+        measures: what is measured beside the loss.
         tensorboard: whether to write TensorBoard's files too.
     """
 
     def __init__(
-        self, folder: Path, every: int, step: int, steps: int, tokens_per_step: int, tensorboard: bool
+        self,
+        folder: Path,
+        every: int,
+        step: int,
+        steps: int,
+        tokens_per_step: int,
+        measures: Iterable[str],
+        tensorboard: bool,
     ) -> None:
         self._folder, self._every, self._steps, self._tokens_per_step = folder, every, steps, tokens_per_step
+        self._columns = (*_COLUMNS, *measures)
         self._path = folder / "log.csv"
         rows = [row for row in read_log(self._path) if row["step"] <= step]
-        write_atomically(self._path, lambda file: file.write(_as_csv(rows).encode()))
+        write_atomically(self._path, lambda file: file.write(_as_csv(rows, self._columns).encode()))
         self._seconds = rows[-1]["seconds"] if rows else 0.0
         self._step, self._last = step, time.monotonic()
         self._progress = ProgressLine("Pretraining", step / steps)
@@ -71,7 +80,7 @@ class RunLog:
         row = {"step": step, "tokens": step * self._tokens_per_step, "seconds": round(self._seconds, 1), "split": split}
         row |= {name: round(float(value), 5) for name, value in measured.items()}
         with explained(self._path), self._path.open("a", encoding="utf-8", newline="") as file:
-            file.write(_as_csv([row], header=False))
+            file.write(_as_csv([row], self._columns, header=False))
         if self._board is not None:
             self._board.write(step, split, measured)
 
@@ -106,7 +115,8 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     for split, style in (("train", "-"), ("valid", "o-")):
         chosen = [row for row in rows if row["split"] == split]
         tokens = [row["tokens"] / 1e6 for row in chosen]
-        for axes, name in ((left, "mlm_loss"), (right, "mlm_accuracy"), (right, "sop_accuracy")):
+        lines = ((left, "mlm_loss"), (right, "mlm_accuracy"), (right, "sop_accuracy"), (right, "vector_cosine"))
+        for axes, name in ((axes, name) for axes, name in lines if chosen and name in chosen[0]):
             axes.plot(tokens, [row[name] for row in chosen], style, label=f"{name} {split}", markersize=3, linewidth=1)
     for axes, title in ((left, "loss"), (right, "accuracy")):
         axes.set_xlabel("million tokens")
@@ -141,11 +151,12 @@ class _TensorBoard:
         self._files[split].flush()
 
 
-def _as_csv(rows: list[dict[str, Any]], header: bool = True) -> str:
-    lines = [",".join(_COLUMNS)] if header else []
-    lines += [",".join(str(row[column]) for column in _COLUMNS) for row in rows]
+def _as_csv(rows: list[dict[str, Any]], columns: Sequence[str], header: bool = True) -> str:
+    lines = [",".join(columns)] if header else []
+    lines += [",".join(str(row[column]) for column in columns) for row in rows]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _in_words(measured: Mapping[str, float]) -> str:
-    return f"loss {measured['loss']:.3f} words {measured['mlm_accuracy']:.1%} order {measured['sop_accuracy']:.1%}"
+    words = f"loss {measured['loss']:.3f} words {measured['mlm_accuracy']:.1%} order {measured['sop_accuracy']:.1%}"
+    return words + (f" vectors {measured['vector_cosine']:.3f}" if "vector_cosine" in measured else "")

@@ -30,6 +30,9 @@ class Recipe:
         remat: keep no activations inside the blocks, but compute them twice: less memory, more time.
         word_embeddings: how they begin: 'random', or 'counted': from the words' neighbours in the corpus, with the
             words' frequencies as the bias of the masked-LM head, which a short run would spend much of itself on.
+        passages: passages of the teacher in a batch, beside the rows; without a teacher it says nothing.
+        vector_weight: how much the teacher counts in the loss.
+        temperature: of the similarities within a batch, as in `Pretraining`.
         seed: decides initial weights, order of the data, and masks.
     """
 
@@ -47,6 +50,9 @@ class Recipe:
     dtype: str = "float32"
     remat: bool = False
     word_embeddings: str = "random"
+    passages: int = 64
+    vector_weight: float = 1.0
+    temperature: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,7 +60,10 @@ class Recipe:
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
-        for name, least in (("length", 5), ("batch_size", 1), ("accumulate", 1), ("steps", 1), ("seed", 0)):
+        least_of = {"length": 5, "batch_size": 1, "accumulate": 1, "steps": 1, "passages": 2, "seed": 0}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature must be above 0, not {self.temperature!r}: cosines are divided by it.")

@@ -30,11 +30,17 @@ from bert4albert.pretraining.optimizer import make_optimizer
 from bert4albert.pretraining.recipe import Recipe
 from bert4albert.pretraining.shards import Shards, tokenize_corpus
 from bert4albert.pretraining.state import load_state, nonfinite, read_progress, save_state
+from bert4albert.pretraining.teacher import Teacher, TeacherBatch
 from bert4albert.save import save_hf
 from bert4albert.text import Tokenizer
 
+# The `x` and `y` of one training step.
+Arguments = tuple[list[Any], list[Any]]
+
 _STATE = "state.npz"
 _VALIDATION_SEED = 1
+# Batches of passages that the layer before the vectors is fitted on before the first step.
+_FIRST_BATCHES = 50
 
 
 def pretrain(
@@ -46,6 +52,8 @@ def pretrain(
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     valid: Paths | None = None,
+    teacher_vectors: str | os.PathLike[str] | None = None,
+    teacher_texts: Paths | None = None,
     model: str | None = None,
     sharing: str | Sequence[int] | None = None,
     do_lower_case: bool = True,
@@ -70,6 +78,9 @@ def pretrain(
         checkpoint: weights to begin with instead of random ones, as for `build_model`, with all three heads; a
             shared block may come from a model of another depth.
         valid: text files of held-out documents, to measure on.
+        teacher_vectors: a NumPy file (.npy), floats [passages, size], for the states of a passage to learn from, as
+            `Pretraining` says; whatever model made it.
+        teacher_texts: the text files of these passages, one a line; the corpus by default.
         model, sharing: as for `build_model`; the schedule of the config by default.
         do_lower_case: whether texts are lower-cased.
         save_every: steps between two saved states, which is also when the held-out documents are measured.
@@ -86,7 +97,11 @@ def pretrain(
     """
     folder = Path(folder)
     tokenizer = Tokenizer(vocabulary, do_lower_case)
-    training = build_training(config, recipe, checkpoint=checkpoint, model=model, sharing=sharing)
+    teacher = _teacher(teacher_vectors, teacher_texts, corpus, tokenizer, recipe)
+    vector_size = teacher.size if teacher is not None else None
+    training = build_training(
+        config, recipe, checkpoint=checkpoint, model=model, sharing=sharing, vector_size=vector_size
+    )
     if training.trunk.config.vocab_size != tokenizer.vocab_size:
         raise ConfigError(
             f"The vocabulary has {tokenizer.vocab_size} tokens and the config says vocab_size "
@@ -96,12 +111,15 @@ def pretrain(
         examples = _examples(tokenize_corpus(corpus, tokenizer, folder / "shards", workers), tokenizer, recipe)
         if recipe.word_embeddings == "counted" and not (folder / _STATE).exists():
             _start_from_counts(training.trunk, examples.shards, recipe.seed)
-        held_out: list[Batch] = []
+        if teacher is not None and not (folder / _STATE).exists():
+            training.fit_vector_layer(itertools.islice(_passages(teacher, recipe), _FIRST_BATCHES))
+        held_out: list[Arguments] = []
         if valid is not None:
             shards = tokenize_corpus(valid, tokenizer, folder / "valid_shards", workers)
-            held_out = _held_out(shards, tokenizer, recipe, valid_batches)
-        run = _Run(training, examples, held_out, recipe, folder)
-        run.train(save_every, RunLog(folder, log_every, run.step, recipe.steps, run.tokens_per_step, tensorboard))
+            held_out = _held_out(shards, tokenizer, teacher, recipe, valid_batches)
+        run = _Run(training, examples, teacher, held_out, recipe, folder)
+        log = RunLog(folder, log_every, run.step, recipe.steps, run.tokens_per_step, training.averages, tensorboard)
+        run.train(save_every, log)
         shrink_embeddings(training.trunk)
         save_hf(training.trunk, folder / "model", tokenizer)
         if half:
@@ -116,6 +134,7 @@ def build_training(
     checkpoint: str | os.PathLike[str] | None = None,
     model: str | None = None,
     sharing: str | Sequence[int] | None = None,
+    vector_size: int | None = None,
 ) -> Pretraining:
     """Return a compiled model to pretrain, with the checkpoint's weights, or what follows from the recipe's seed."""
     if checkpoint is not None and recipe.word_embeddings != "random":
@@ -138,7 +157,7 @@ def build_training(
     if recipe.remat:
         _refuse_dropout_with_remat_on_jax(trunk.config)
     _start_from_seed(trunk, recipe.seed, draw=checkpoint is None)
-    training = Pretraining(trunk)
+    training = Pretraining(trunk, vector_size, recipe.vector_weight, recipe.temperature, recipe.seed)
     training.compile(make_optimizer(recipe))
     training.optimizer.build(training.trainable_variables)
     return training
@@ -181,15 +200,23 @@ class _Run:
     """A run at some step, fresh or read from its folder."""
 
     def __init__(
-        self, training: Pretraining, examples: Examples, held_out: list[Batch], recipe: Recipe, folder: Path
+        self,
+        training: Pretraining,
+        examples: Examples,
+        teacher: Teacher | None,
+        held_out: list[Arguments],
+        recipe: Recipe,
+        folder: Path,
     ) -> None:
         self.training, self.examples, self.held_out, self.recipe = training, examples, held_out, recipe
+        self.teacher = teacher
         self.path = folder / _STATE
         self.step, self.place = 0, Place()
         progress = read_progress(self.path)
         if progress is not None:
             self.step, self.place = self._where(progress)
             self._check_same_recipe(progress["recipe"])
+            self._check_same_teacher(progress.get("teacher"))
             load_state(self.path, training)
 
     def _where(self, progress: dict[str, Any]) -> tuple[int, Place]:
@@ -205,7 +232,7 @@ class _Run:
         """Train until the last step; the state is saved before the first, now and then, and after the last."""
         if self.step == 0:
             self._save()
-        batches = Prefetched(self.examples.batches(self.place))
+        batches = Prefetched(self._batches())
         try:
             while self.step < self.recipe.steps:
                 self._take_step(batches, log)
@@ -218,10 +245,17 @@ class _Run:
             batches.close()
         log.close()
 
-    def _take_step(self, batches: Iterator[tuple[Batch, Place]], log: RunLog) -> None:
+    def _batches(self) -> Iterator[tuple[Arguments, Place]]:
+        """Yield what the model is trained on, and the place after it, from where the run is."""
+        taken = self.step * self.recipe.accumulate
+        passages = _passages(self.teacher, self.recipe, taken)
+        for (batch, place), lesson in zip(self.examples.batches(self.place), passages, strict=False):
+            yield _arguments(batch, lesson), place
+
+    def _take_step(self, batches: Iterator[tuple[Arguments, Place]], log: RunLog) -> None:
         for _ in range(self.recipe.accumulate):
-            batch, self.place = next(batches)
-            measured = self.training.train_on_batch(*_arguments(batch), return_dict=True)
+            arguments, self.place = next(batches)
+            measured = self.training.train_on_batch(*arguments, return_dict=True)
             if not math.isfinite(measured["loss"]):
                 raise self._diverged(f"The loss is {measured['loss']} in step {self.step + 1}")
             log.add(measured)
@@ -243,7 +277,12 @@ class _Run:
         name = nonfinite(self.training)
         if name is not None:
             raise self._diverged(f"{name} holds NaN or infinite numbers after step {self.step}")
-        progress = {"step": self.step, "place": self.place, "recipe": dataclasses.asdict(self.recipe)}
+        progress = {
+            "step": self.step,
+            "place": self.place,
+            "recipe": dataclasses.asdict(self.recipe),
+            "teacher": self.teacher.digest if self.teacher is not None else None,
+        }
         save_state(self.path, self.training, progress)
 
     def _measure(self, log: RunLog) -> None:
@@ -259,10 +298,17 @@ class _Run:
                 "(only steps may change), or use another folder."
             )
 
+    def _check_same_teacher(self, saved: str | None) -> None:
+        if saved != (self.teacher.digest if self.teacher is not None else None):
+            raise ConfigError(
+                f"{self.path} is of a run {'without a teacher' if saved is None else 'with other teacher vectors'}: "
+                "continue with the same, or use another folder."
+            )
 
-def evaluate(training: Pretraining, batches: Sequence[Batch]) -> dict[str, float]:
-    """Return the loss and accuracies, averaged over some batches."""
-    return average([training.test_on_batch(*_arguments(batch), return_dict=True) for batch in batches])
+
+def evaluate(training: Pretraining, batches: Sequence[Arguments]) -> dict[str, float]:
+    """Return the loss and accuracies, averaged over some batches as `x` and `y`."""
+    return average([training.test_on_batch(*arguments, return_dict=True) for arguments in batches])
 
 
 def shrink_embeddings(trunk: Trunk) -> None:
@@ -305,13 +351,39 @@ def _examples(shards: Shards, tokenizer: Tokenizer, recipe: Recipe, seed: int | 
     )
 
 
-def _held_out(shards: Shards, tokenizer: Tokenizer, recipe: Recipe, count: int) -> list[Batch]:
+def _held_out(
+    shards: Shards, tokenizer: Tokenizer, teacher: Teacher | None, recipe: Recipe, count: int
+) -> list[Arguments]:
     """Return the same batches for every run: the first of epoch 0, fewer where there are not so many."""
     examples = _examples(shards, tokenizer, recipe, _VALIDATION_SEED)
     same_epoch = itertools.takewhile(lambda item: item[1].epoch == 0, examples.batches())
-    return [batch for batch, _ in itertools.islice(same_epoch, count)]
+    lessons: Iterator[TeacherBatch | None] = _passages(teacher, recipe)
+    if teacher is not None and (kept := teacher.held_out(recipe.passages)):
+        lessons = itertools.cycle(kept)
+    batches = itertools.islice(same_epoch, count)
+    return [_arguments(batch, lesson) for (batch, _), lesson in zip(batches, lessons, strict=False)]
 
 
-def _arguments(batch: Batch) -> tuple[list[Any], list[Any]]:
-    """Return a batch as the `x` and `y` of Keras."""
-    return [*batch[:3]], [*batch[3:]]
+def _teacher(
+    vectors: str | os.PathLike[str] | None, texts: Paths | None, corpus: Paths, tokenizer: Tokenizer, recipe: Recipe
+) -> Teacher | None:
+    if vectors is not None:
+        return Teacher(corpus if texts is None else texts, vectors, tokenizer, recipe.length)
+    if texts is not None:
+        raise ConfigError("teacher_texts needs teacher_vectors: the file with one vector for each of its passages.")
+    return None
+
+
+def _passages(teacher: Teacher | None, recipe: Recipe, start: int = 0) -> Iterator[TeacherBatch | None]:
+    if teacher is None:
+        return itertools.repeat(None)
+    return teacher.batches(recipe.passages, recipe.seed, start)
+
+
+def _arguments(batch: Batch, lesson: TeacherBatch | None = None) -> Arguments:
+    """Return a batch, and the passages beside it, as the `x` and `y` of Keras."""
+    x, y = [*batch[:3]], [*batch[3:]]
+    if lesson is not None:
+        x.append(lesson.passage_ids)
+        y.append(lesson.vectors)
+    return x, y

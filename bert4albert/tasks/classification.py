@@ -59,7 +59,7 @@ class TextClassifier(Task):
         tokenizer: its `Tokenizer`.
         labels: the labels; by default those of the training set, sorted.
         multi_label: whether a text may have any number of labels.
-        pooling: as in `pooled_output`.
+        pooling: as in `pooled_output`; by default what the backbone's card recommends, else 'cls'.
         dropout: on the pooled vector, in training.
         class_weights: label -> weight in the loss, 1 where it is not named; 'balanced' for weights that let all
             labels weigh equally.
@@ -74,7 +74,7 @@ class TextClassifier(Task):
         labels: Sequence[str | int] | None = None,
         *,
         multi_label: bool = False,
-        pooling: str = "cls",
+        pooling: str | None = None,
         dropout: float = 0.1,
         class_weights: Mapping[Any, float] | str | None = None,
         threshold: float = 0.5,
@@ -83,7 +83,7 @@ class TextClassifier(Task):
         super().__init__(backbone, tokenizer, maxlen=maxlen)
         self.labels: list[Any] = [] if labels is None else list(labels)
         self.multi_label = multi_label
-        self.pooling = pooling
+        self.pooling = self.backbone.card.choose("pooling", pooling, "cls")
         self.dropout = dropout
         self.class_weights: Any = class_weights
         if class_weights is not None and not isinstance(class_weights, str):
@@ -92,7 +92,7 @@ class TextClassifier(Task):
         self.metric = "micro_f1" if multi_label else "accuracy"
         if len(set(self.labels)) < len(self.labels):
             raise ConfigError(f"labels names a label twice: {self.labels!r:.80}.")
-        if pooling not in POOLINGS:
+        if self.pooling not in POOLINGS:
             raise ConfigError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}.")
         if isinstance(class_weights, str) and class_weights != "balanced":
             raise ConfigError(f"class_weights must be 'balanced' or a weight for each label, not {class_weights!r}.")

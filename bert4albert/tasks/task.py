@@ -184,8 +184,8 @@ class Task(ABC):
                 of the epoch that had the best `metric`.
             epochs: how often to go through the training set.
             batch_size: examples a batch.
-            learning_rate: the highest learning rate, or a Keras schedule; by default 1e-4 for a hidden size of
-                up to 512, 3e-5 above.
+            learning_rate: the highest learning rate, or a Keras schedule; by default what the backbone's
+                card recommends, else 1e-4 for a hidden size of up to 512, 3e-5 above.
             warmup: the part of all steps in which the rate rises from 0; afterwards it falls linearly to 0.
             weight_decay: of AdamW; biases and norms have none.
             layer_decay: the rate of each depth relative to that above it; 1 for one rate. A shared block has
@@ -219,6 +219,7 @@ class Task(ABC):
         judge = None if valid is None else self._judge(valid, batch_size)
         dataset = self.dataset(examples, self.encode([self.text_of(e) for e in examples]), batch_size, seed)
         if optimizer is None:
+            learning_rate = self.backbone.card.choose("learning_rate", learning_rate, None, quiet=verbose == 0)
             optimizer = default_optimizer(
                 self.backbone,
                 len(dataset) * epochs,

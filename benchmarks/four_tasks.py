@@ -22,7 +22,7 @@ from bert4albert import Tokenizer, build_model
 from bert4albert.experiment import Report, compare
 from bert4albert.experiment.report import table_of
 from bert4albert.finding import model_folder
-from bert4albert.tasks import ReadingComprehension, RelationExtractor, Tagger, Task, TextClassifier
+from bert4albert.tasks import ReadingComprehension, RelationExtractor, Task, TextClassifier
 
 POINTS = ["shared", "unshared", "groups:2", "lora:8", "decay:0.1"]
 
@@ -38,11 +38,21 @@ class Setting:
     examples: tuple[int, int, int]  # train, valid (both from the first file), test (the second file)
     epochs: int
     learning_rates: tuple[float, float]
-    published: tuple[str, ...]  # tiny and tiny_unshared: best, after epoch 1
+    published: tuple[str, str]  # albert_tiny shared and unshared
     application: str = field(default="encoder")
 
 
 TASKS = {
+    "sentiment": Setting(
+        "Sentiment of reviews, 2 classes, accuracy",
+        TextClassifier,
+        {"pooling": "mean", "maxlen": 96},
+        ("sentiment/sentiment.train.data.gz", "sentiment/sentiment.valid.data.gz"),
+        (2000, 300, 1000),
+        3,
+        (3e-4, 1e-3),
+        ("94.14, after epoch 1 90.18", "94.02, after epoch 1 88.09"),
+    ),
     "iflytek": Setting(
         "Long texts in 119 classes (IFLYTEK), accuracy",
         TextClassifier,
@@ -52,16 +62,6 @@ TASKS = {
         4,
         (3e-4, 1e-3),
         ("56.42, after epoch 1 43.84", "55.91, after epoch 1 47.89"),
-    ),
-    "ner": Setting(
-        "Named entities with a CRF (People's Daily), F1; not in the published comparison",
-        Tagger,
-        {"method": "crf", "maxlen": 96},
-        ("ner/train.txt.gz", "ner/dev.txt.gz"),
-        (2000, 300, 600),
-        4,
-        (3e-4, 1e-3),
-        (),
     ),
     "duie": Setting(
         "Relations with CasRel (DuIE), F1",
@@ -126,16 +126,15 @@ def as_markdown(name: str, report: Report, arguments: argparse.Namespace) -> str
         f"{used}; {setting.epochs} epochs, learning rate {rates}.",
         table_of(report.results),
     ]
-    if setting.published:
-        shared, unshared = setting.published
-        lines.append(f"Published (albert_tiny, all data, best dev): shared {shared}; unshared {unshared}.")
+    shared, unshared = setting.published
+    lines.append(f"Published (albert_tiny, all data, best dev): shared {shared}; unshared {unshared}.")
     return "\n\n".join([*lines, " ".join(report.sentences)])
 
 
 def main() -> None:
     """Run the tasks asked for and write their section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder with iflytek, ner, duie and webqa")
+    parser.add_argument("--data", type=Path, required=True, help="the folder with sentiment, iflytek, duie and webqa")
     parser.add_argument("--out", type=Path, required=True, help="where the runs go, and results.md")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--points", nargs="+", default=POINTS)

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.once
 TEXTS = ["春山红", "秋水，蓝蓝蓝蓝", "天", "一二三四五", "红", "蓝天", "山水", "二三"]
 TRAIN = [(text, "春红山".find(text[0]) >= 0) for text in TEXTS]
 EXAMPLES = [(text, "ab"[int(label)]) for text, label in TRAIN]
-FIT = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, "progress": False}
+# Without XLA, which takes seconds to compile what then runs for moments.
+FIT = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, "jit_compile": False, "progress": False}
 POINTS = ["shared", "unshared"]
 
 
@@ -92,7 +93,9 @@ def test_it_writes_tables_words_and_pictures(compared):
 def test_a_run_is_what_a_loop_written_by_hand_gives(compared, folder, point, seed):
     trunk = build_model(folder, sharing=point)
     task = compared.make_task(trunk)
-    history = task.fit(EXAMPLES, EXAMPLES, seed=seed, epochs=2, batch_size=4, learning_rate=1e-2, verbose=0)
+    history = task.fit(
+        EXAMPLES, EXAMPLES, seed=seed, epochs=2, batch_size=4, learning_rate=1e-2, jit_compile=False, verbose=0
+    )
     found = json.loads((compared.folder / "runs" / f"{point}.seed{seed}.json").read_text())
     assert found["history"] == history
     assert found["metrics"] == task.evaluate(EXAMPLES[:5])

@@ -2,8 +2,8 @@
 """Set up and run the project with nothing but Python: `develop.py demo`, `develop.py test`, `develop.py slow`.
 
 The commands make a virtual environment in `.venv` on the first call and install the package into it.
-`demo` fine-tunes ALBERT with and without weight sharing on the reviews in the package; what follows the
-word goes to examples/sentiment.py. `test` checks style and types and runs all tests on the three backends;
+`demo` compares ALBERT with and without weight sharing on the reviews in the package; what follows the
+word goes to examples/reviews.py. `test` checks style and types and runs all tests on the three backends;
 what follows goes to pytest. `slow` runs the full counts of what `test` only samples (hours).
 """
 
@@ -46,12 +46,9 @@ def install(extras: str, *first: str) -> None:
 
 
 def demo(arguments: list[str]) -> int:
-    """Fine-tune ALBERT shared and unshared on the reviews that come with the package."""
+    """Compare ALBERT shared and unshared on the reviews that come with the package."""
     install("plot")
-    script = [ROOT / "examples" / "sentiment.py"]
-    return subprocess.run(
-        [SCRIPTS / "python", *script, *(arguments or ["--model", "albert", "albert_unshared"])]
-    ).returncode
+    return subprocess.run([SCRIPTS / "python", ROOT / "examples" / "reviews.py", *arguments]).returncode
 
 
 def slow(arguments: list[str]) -> int:

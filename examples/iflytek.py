@@ -1,34 +1,24 @@
-"""Long texts in 119 classes (CLUE's IFLYTEK) with ALBERT, with and without weight sharing, on a task of the library.
+"""Long texts in 119 classes (CLUE's IFLYTEK) with ALBERT, and how much of its weight sharing to keep.
 
-    python examples/iflytek.py train.json dev.json --model albert albert_unshared
+    python examples/iflytek.py train.json dev.json --points shared unshared groups:2
 
-Files hold JSON lines with "sentence" and "label", gzipped or not. Keras prints seconds, loss and accuracy of every
-epoch; at the end the classifier has the weights of the best one. Without --config: the embedded checkpoint.
+Files hold JSON lines with "sentence" and "label", gzipped or not. Without --config: the embedded checkpoint.
 """
 
 import argparse
 
-from common import add_training_arguments, compare, fit_task, load_backbone  # isort: skip  (sets TensorFlow up)
+from common import add_training_arguments, compare_points  # isort: skip  (sets TensorFlow up)
 
 from bert4albert.tasks import TextClassifier
 
 
-def train(arguments: argparse.Namespace, model: str) -> dict[str, list[float]]:
-    """Fine-tune one model, and show a few of its answers."""
-    trunk, tokenizer = load_backbone(arguments, model)
-    classifier = TextClassifier(trunk, tokenizer, maxlen=arguments.maxlen)
-    history, dev = fit_task(arguments, model, classifier)
-    texts = [classifier.text_of(example) for example in dev[:3]]
-    for text, label in zip(texts, classifier.predict(texts), strict=True):
-        print(f"  {text[:60]!r} -> {label}")
-    return history
-
-
 def main() -> None:
-    """Train each of the models asked for and print a table."""
+    """Compare the points asked for, and print some answers, a table and what it says in words."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_training_arguments(parser)
-    compare(parser.parse_args(), "accuracy", train)
+    parser.add_argument("--pooling", default="mean", help="cls or mean")
+    arguments = parser.parse_args()
+    compare_points(arguments, TextClassifier, "encoder", maxlen=arguments.maxlen, pooling=arguments.pooling)
 
 
 if __name__ == "__main__":

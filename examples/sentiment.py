@@ -1,4 +1,4 @@
-"""Sentiment classification with ALBERT, with and without weight sharing, in plain Keras.
+"""Sentiment classification with ALBERT in plain Keras: a head on the trunk, compile, fit.
 
     python examples/sentiment.py --model albert albert_unshared
 
@@ -10,11 +10,12 @@ import argparse
 import time
 from pathlib import Path
 
-from common import REVIEWS, add_model_arguments, load_backbone, read_labelled  # isort: skip  (sets TensorFlow up)
+from common import REVIEWS, add_model_arguments, load_tokenizer, read_labelled  # isort: skip  (sets TensorFlow up)
 
 import keras
 import numpy as np
 
+from bert4albert import build_model
 from bert4albert.text import make_dataset
 from bert4albert.training import warmup_linear_decay
 
@@ -46,7 +47,9 @@ def train(arguments: argparse.Namespace, model: str) -> dict[str, float]:
     """Fine-tune one model; return its accuracies and seconds."""
     keras.utils.set_random_seed(arguments.seed)
     splits = {split: read_labelled(getattr(arguments, split)) for split in ("train", "valid", "test")}
-    trunk, tokenizer = load_backbone(arguments, model)
+    trunk, tokenizer = build_model(arguments.config, arguments.checkpoint, model), load_tokenizer(arguments)
+    if trunk.load_report is None:
+        print("No checkpoint was given: training starts from random weights.", flush=True)
 
     # From here on it is plain Keras: a head, compile, fit.
     logits = keras.layers.Dense(2, kernel_initializer=trunk.initializer, name="label")(trunk.output[:, 0])
@@ -84,6 +87,9 @@ def main() -> None:
     """Train each of the models asked for and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_model_arguments(parser)
+    parser.add_argument(
+        "--model", nargs="+", choices=["albert", "albert_unshared", "bert"], default=["albert_unshared"]
+    )
     for split in ("train", "valid", "test"):
         parser.add_argument(f"--{split}", type=Path, default=REVIEWS / f"{split}.tsv", help="text<TAB>label lines")
     parser.add_argument("--epochs", type=int, default=5)

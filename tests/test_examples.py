@@ -50,16 +50,37 @@ def test_sentiment_trains_two_models_on_real_reviews(shared, tmp_path, small_mod
     assert len(re.findall(r"epoch +\d+ +loss", printed)) == 4
 
 
-def test_iflytek_trains_on_part_of_the_real_texts_and_saves_the_classifier(shared, tmp_path, small_model):
+def test_iflytek_trains_on_part_of_the_real_texts_and_writes_a_report(shared, tmp_path, small_model):
     folder = shared / "data" / "iflytek"
     with gzip.open(folder / "dev.json.gz", "rt", encoding="utf-8") as file:
         lines = [next(file) for _ in range(20)]
     dev = tmp_path / "dev.json"
     dev.write_text("".join(lines), encoding="utf-8")
-    options = ["--epochs", 2, "--maxlen", 32, "--limit", 64, "--save", tmp_path / "saved"]
+    options = [
+        "--epochs",
+        2,
+        "--maxlen",
+        32,
+        "--limit",
+        64,
+        "--points",
+        "unshared",
+        "--seeds",
+        1,
+        "--out",
+        tmp_path / "out",
+    ]
     printed = run_example("iflytek", folder / "train.json.gz", dev, *small_model, *options)
-    assert re.search(r"^albert_unshared +[01]\.\d{4} +[01]\.\d{4} +[\d.]+$", printed, re.MULTILINE), printed
-    assert (tmp_path / "saved" / "albert_unshared" / "task.json").is_file()
+    assert re.search(r"^\| unshared +\| [\d.]+ +\|", printed, re.MULTILINE), printed
+    assert (tmp_path / "out" / "report.md").is_file()
+
+
+def test_the_demonstration_compares_and_ends_with_a_line_of_reference(tmp_path, small_model):
+    options = ["--epochs", 1, "--seeds", 1, "--out", tmp_path / "out"]
+    printed = run_example("reviews", *small_model, *options)
+    assert len(re.findall(r"^  .* -> [01]$", printed, re.MULTILINE)) == 3
+    assert "A single seed supports no difference" in printed
+    assert f"naive Bayes on characters and pairs of them: accuracy {100 * 101 / 140:.2f}" in printed
 
 
 def test_a_file_without_labels_is_named_with_its_line(tmp_path, small_model):
@@ -87,7 +108,22 @@ DATA = {
 def test_every_task_example_trains_on_real_data_and_prints_its_table(shared, tmp_path, small_model, name):
     train, dev, options = DATA[name]
     files = [shared / "data" / train, shared / "data" / dev]
-    limits = ["--epochs", 1, "--maxlen", 32, "--limit", 24, "--dev-limit", 4, "--save", tmp_path / "saved"]
+    limits = [
+        "--epochs",
+        1,
+        "--maxlen",
+        32,
+        "--limit",
+        24,
+        "--dev-limit",
+        4,
+        "--points",
+        "unshared",
+        "--seeds",
+        1,
+        "--out",
+        tmp_path / "out",
+    ]
     printed = run_example(name, *files, *small_model, *limits, *options)
-    assert re.search(r"^albert_unshared +[01]\.\d{4} +[01]\.\d{4} +[\d.]+$", printed, re.MULTILINE), printed
-    assert (tmp_path / "saved" / "albert_unshared" / "task.json").is_file()
+    assert re.search(r"^\| unshared +\| [\d.]+ +\|", printed, re.MULTILINE), printed
+    assert (tmp_path / "out" / "report.md").is_file()

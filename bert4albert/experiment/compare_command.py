@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from bert4albert.errors import ConfigError
 from bert4albert.experiment.points import BASELINE
-
-if TYPE_CHECKING:
-    from bert4albert.model import Trunk
-    from bert4albert.tasks import Task
 
 # The task's class, the arguments of `build_model` that it needs, and which of the options below it takes.
 _TASKS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
@@ -22,28 +18,6 @@ _TASKS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "seq2seq": ("Seq2Seq", {"application": "unilm"}, ("target_maxlen",)),
     "reading": ("ReadingComprehension", {"application": "unilm"}, ("target_maxlen",)),
 }
-
-
-@dataclass(frozen=True)
-class MakeTask:
-    """Makes a task of a class from a trunk; unlike a function in a function, it can be sent to other processes.
-
-    Arguments:
-        name: the task's class in `bert4albert.tasks`.
-        vocabulary: a folder or a file for `Tokenizer`.
-        settings: more arguments of the task.
-    """
-
-    name: str
-    vocabulary: str
-    settings: dict[str, Any]
-
-    def __call__(self, trunk: Trunk) -> Task:
-        """Return an untrained task."""
-        from bert4albert import tasks
-        from bert4albert.text import Tokenizer
-
-        return getattr(tasks, self.name)(trunk, Tokenizer(self.vocabulary), **self.settings)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -74,13 +48,15 @@ def add_parser(subparsers: Any) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from bert4albert import tasks
     from bert4albert.experiment import compare
+    from bert4albert.text import Tokenizer
 
     name, build, takes = _TASKS[options.task]
     settings = {key: getattr(options, key) for key in ("maxlen", *takes) if getattr(options, key) is not None}
     rates = options.learning_rate or [None]
     report = compare(
-        MakeTask(name, options.vocab or _vocabulary(options.config), settings),
+        partial(getattr(tasks, name), tokenizer=Tokenizer(options.vocab or _vocabulary(options.config)), **settings),
         options.train,
         options.valid,
         options.points,

@@ -51,11 +51,9 @@ def compare(
     call it with the same arguments; no run is done twice.
 
     Example:
-        >>> report = compare(
-        ...     lambda trunk: TextClassifier(trunk, Tokenizer("vocab.txt"), pooling="mean"),
-        ...     "train.tsv", "valid.tsv", ["shared", "unshared", "groups:2"], folder="compared", epochs=3,
-        ... )
-        >>> print(report)
+        make_task = functools.partial(TextClassifier, tokenizer=Tokenizer("folder"), pooling="mean")
+        points = ["shared", "unshared", "groups:2"]
+        print(compare(make_task, "train.tsv", "valid.tsv", points, folder="compared", config="folder", epochs=3))
 
     Arguments:
         make_task: makes an untrained task from a trunk.
@@ -69,7 +67,7 @@ def compare(
         learning_rates: rates to try; each point is reported at the one that is best for it on `valid`.
         config, checkpoint: as for `build_model`; by default the embedded model.
         workers: processes that share the runs and the processor's cores; None for this process alone. `make_task`
-            must then be a function of a module, or another object that `pickle` can send.
+            must then be something that `pickle` can send, such as the `functools.partial` above.
         progress: whether to say on standard error how far the comparison is.
         fit: more arguments of `build_model` (`dtype`, `application`) and `Task.fit` (`epochs`), for all points.
 

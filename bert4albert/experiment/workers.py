@@ -30,8 +30,8 @@ def share_work(experiment: Experiment, runs: Sequence[Run], workers: int, look: 
         payload = pickle.dumps((experiment, list(runs)))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ConfigError(
-            f"workers needs a make_task that can be sent to other processes ({error}): define it at the top of a "
-            "module, or start your script several times with the same folder instead."
+            f"workers needs a make_task that can be sent to other processes ({error}): give a functools.partial of the "
+            "task's class, or start your script several times with the same folder instead."
         ) from None
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, _take_cores, (context.Value("i", 0), workers)) as pool:

@@ -17,6 +17,7 @@ from bert4albert.checkpoint.load import LoadPlan
 from bert4albert.checkpoint.resolve import open_source, resolve
 from bert4albert.config import ModelConfig, known_keys
 from bert4albert.errors import ConfigError, did_you_mean
+from bert4albert.files import reading
 from bert4albert.layers.base import weights_follow
 from bert4albert.model import Trunk, trunk_of, weights_of
 
@@ -103,24 +104,25 @@ def build_model(
         "depth_bias": depth_bias,
         "remat": remat,
     }
-    model_config, plan = resolve(
-        open_source(config, checkpoint),
-        model,
-        sharing,
-        keep_tokens,
-        compound_tokens,
-        fresh_heads,
-        **{**settings, **overrides},
-    )
-    if plan is not None:
-        if strict:
-            plan.check()
-        plan.check_equal()
-    with weights_follow() if plan is not None and plan.fills_everything else nullcontext():
-        trunk = Trunk(model_config, dtype=dtype, name=name)
-    if plan is not None:
-        _fill(trunk, plan)
-        trunk.card = read_card(config if checkpoint is None else checkpoint)
+    with reading(config, checkpoint):
+        model_config, plan = resolve(
+            open_source(config, checkpoint),
+            model,
+            sharing,
+            keep_tokens,
+            compound_tokens,
+            fresh_heads,
+            **{**settings, **overrides},
+        )
+        if plan is not None:
+            if strict:
+                plan.check()
+            plan.check_equal()
+        with weights_follow() if plan is not None and plan.fills_everything else nullcontext():
+            trunk = Trunk(model_config, dtype=dtype, name=name)
+        if plan is not None:
+            _fill(trunk, plan)
+            trunk.card = read_card(config if checkpoint is None else checkpoint)
     return trunk
 
 

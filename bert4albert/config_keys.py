@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Collection, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4albert.errors import ConfigError, did_you_mean
+from bert4albert.files import read_json
 
 FAMILIES = ("albert", "bert", "electra")
 
@@ -113,15 +113,11 @@ def read_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dic
     if not isinstance(config, (str, os.PathLike)):
         raise ConfigError(f"config must be a path or a dict, not {type(config).__name__}: {config!r:.80}.")
     path = Path(config)
-    if os.path.isfile(path) and os.path.getsize(path) > _MOST_BYTES:
-        raise ConfigError(
-            f"{path} is larger than {_MOST_BYTES:,} bytes, so it is no config; pass the model's config.json."
-        )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, _MOST_BYTES)
     except FileNotFoundError:
         raise ConfigError(f"There is no config file at {path}; pass the path of the model's JSON file.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not a readable JSON file ({error}); pass the model's config.json.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a JSON {type(values).__name__}, not an object of config keys.")

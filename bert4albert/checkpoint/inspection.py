@@ -17,6 +17,7 @@ from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.checkpoint.resolve import Source, heads_in, open_source, resolve
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError
+from bert4albert.files import reading
 from bert4albert.finding import find_config, model_folder
 
 _SIZES = {
@@ -99,18 +100,19 @@ def inspect(path: str | os.PathLike[str], config: str | os.PathLike[str] | None 
     Returns:
         What was found. Raises `ConfigError` or `CheckpointError` for a file that is of no known kind.
     """
-    folder = model_folder(path)
-    file = open_checkpoint(folder or path)
-    if config is None:
-        try:
-            config = find_config(folder) if folder else _config_beside(Path(path))
-        except ConfigError:
-            dialect = detect_dialect(file.tensors, file.path)
-            source = Source(_config_from_shapes(file, dialect), "", file, dialect)
-            return _inspection(source, f'build_model("the model\'s config.json", "{os.fspath(path)}")')
-    source = open_source(config, folder or path)
-    whole = folder is not None and Path(config).parent in (folder, folder / "assets")
-    return _inspection(source, f'build_model("{path}")' if whole else f'build_model("{config}", "{path}")')
+    with reading(path, config):
+        folder = model_folder(path)
+        file = open_checkpoint(folder or path)
+        if config is None:
+            try:
+                config = find_config(folder) if folder else _config_beside(Path(path))
+            except ConfigError:
+                dialect = detect_dialect(file.tensors, file.path)
+                source = Source(_config_from_shapes(file, dialect), "", file, dialect)
+                return _inspection(source, f'build_model("the model\'s config.json", "{os.fspath(path)}")')
+        source = open_source(config, folder or path)
+        whole = folder is not None and Path(config).parent in (folder, folder / "assets")
+        return _inspection(source, f'build_model("{path}")' if whole else f'build_model("{config}", "{path}")')
 
 
 def _inspection(source: Source, call: str) -> Inspection:

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 
-register = keras.saving.register_keras_serializable(package="bert4albert")
+from bert4albert.errors import Bert4AlbertError, ConfigError
+
+# What constructors raise when a file gives them something else than was saved.
+_UNUSABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError, ImportError)
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def register(cls: _Class) -> _Class:
+    """Register a layer, model or optimizer for Keras' files; a config in one that is not its own is a `ConfigError`."""
+    read = cls.from_config.__func__  # type: ignore[attr-defined]
+
+    @functools.wraps(read)
+    def from_config(owner: type, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return read(owner, *args, **kwargs)
+        except Bert4AlbertError:
+            raise
+        except _UNUSABLE as error:
+            raise ConfigError(
+                f"A {owner.__name__} cannot be made from its config ({error}): the file is damaged or of another "
+                "version, save the model again."
+            ) from error
+
+    cls.from_config = classmethod(from_config)  # type: ignore[attr-defined]
+    return keras.saving.register_keras_serializable(package="bert4albert")(cls)
 
 
 def compiles() -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bert4albert.checkpoint.formats.arrays import HEADER_FAILURES
 from bert4albert.errors import DataError
 from bert4albert.files import open_regular, read_json, write_atomically
 from bert4albert.pretraining.corpus import Corpus, Document, Paths
@@ -71,7 +72,7 @@ class Shards:
         try:
             with open_regular(path):
                 array = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+        except (OSError, ValueError, EOFError, *HEADER_FAILURES) as error:
             raise self._damaged(path, str(error)) from None
         size = self.sizes[shard]
         if array.shape != (size[part],) or array.dtype.kind not in "iu":

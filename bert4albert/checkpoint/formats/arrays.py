@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tokenize
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from bert4albert.checkpoint.formats.tensor_file import TensorFile, TensorInfo
 from bert4albert.checkpoint.formats.zipped import Zipped
 from bert4albert.errors import CheckpointError
 
+# What Python's parser raises, to which NumPy gives a header.
+HEADER_FAILURES = (SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
 _MAGIC = np.lib.format.magic(1, 0)
 _MOST_HEADER_BYTES = 10_000  # which is where NumPy stops trusting one
 
@@ -119,7 +122,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     try:
         shape, in_columns, dtype = read(header)
-    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:  # NumPy lets Python parse it
+    except HEADER_FAILURES as error:
         raise ValueError(f"an array has a header that is none ({error!r:.80})") from None
     if dtype.byteorder == ">" or any(size < 0 for size in shape):
         raise ValueError("an array is big-endian, or has a negative size")

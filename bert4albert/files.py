@@ -198,6 +198,16 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     raise OSError(errno.EINVAL, "it is a folder, a device or a pipe, not a file")
 
 
+def read_small(path: str | os.PathLike[str], most: int) -> bytes:
+    """Return the content of a file; `OSError` where it cannot be read, `ValueError` for more than `most` bytes."""
+    with open_regular(path) as file:
+        # Asked first, since a read takes the memory that it is asked for.
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"it has more than {most:,} bytes")
+        return file.read(size)
+
+
 def read_packed(path: Path) -> bytes:
     """Return the content of a file, unpacked where its name ends in .gz.
 
@@ -230,10 +240,7 @@ def read_json(path: str | os.PathLike[str], most: int) -> Any:
 
     Raises `OSError` where it cannot be read, `ValueError` where it is too long or is no JSON.
     """
-    with open_regular(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it has more than {most:,} bytes")
+    content = read_small(path, most)
     if content.count(b"[") + content.count(b"{") > most // 8:
         raise ValueError("it has more lists and objects than any such file")
     try:

@@ -14,7 +14,7 @@ from bert4albert.checkpoint.formats.tensor_file import FLOATS, TensorFile
 from bert4albert.checkpoint.names import Shape, depths_of, head_of, in_copies, is_adapter, weight_shapes
 from bert4albert.checkpoint.vocabulary_rows import VocabularyRows
 from bert4albert.config import HEADS, ModelConfig
-from bert4albert.errors import CheckpointError
+from bert4albert.errors import CheckpointError, printable
 from bert4albert.sharing import Schedule
 
 _EXEMPT = {
@@ -102,7 +102,7 @@ class LoadReport:
             rows.append(f"  {len(self.fresh):5} weights fresh: {_listed(self.fresh)}")
         rows += [f"  {count:5} tensors exempt: {why}" for why, count in Counter(self.exempt.values()).items()]
         rows += [f"        {part}" for part in self.problems().split("; ") if part]
-        return "\n".join(rows)
+        return "\n".join(map(printable, rows))
 
 
 @dataclass(frozen=True)

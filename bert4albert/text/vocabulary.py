@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bert4albert.errors import TokenizerError
-from bert4albert.files import open_regular, read_json
+from bert4albert.files import read_json, read_small
 from bert4albert.text.characters import is_cjk, is_punctuation
 from bert4albert.text.sentence_piece import SentencePiece
 from bert4albert.text.tokenizer_json import TokenizerJson
@@ -140,13 +140,11 @@ def _read_tokens(path: Path) -> list[str]:
 
 def _read(path: Path) -> bytes:
     try:
-        with open_regular(path) as file:
-            content = file.read(_MOST_BYTES + 1)
+        return read_small(path, _MOST_BYTES)
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read ({error.strerror or error}): give another file.") from None
-    if len(content) > _MOST_BYTES:
-        raise TokenizerError(f"{path} has more than {_MOST_BYTES:,} bytes, so it is no vocabulary.")
-    return content
+    except ValueError as error:
+        raise TokenizerError(f"{path} is no vocabulary: {error}.") from None
 
 
 def _ordered(vocabulary: Sequence[str] | Mapping[str, int]) -> list[str]:

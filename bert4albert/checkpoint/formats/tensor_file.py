@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bert4albert.errors import Bert4AlbertError, CheckpointError
-from bert4albert.files import open_regular
+from bert4albert.files import open_regular, read_small
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -112,10 +112,14 @@ def read_start(path: Path, size: int) -> bytes:
 
 def read_whole(path: Path, most: int) -> bytes:
     """Return the bytes of a small file. Raises `CheckpointError` if it has more than `most`."""
-    data = read_start(path, most + 1)
-    if len(data) > most:
-        raise CheckpointError(f"{path} has more than {most:,} bytes, so it is not what its name says.")
-    return data
+    try:
+        return read_small(path, most)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror or error}); pass the path of a checkpoint."
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not what its name says: {error}.") from None
 
 
 def require_finite(name: str, array: np.ndarray, error: type[Bert4AlbertError] = CheckpointError) -> None:

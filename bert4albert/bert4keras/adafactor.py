@@ -1,0 +1,145 @@
+"""Optimizers of bert4keras that Keras does not have in the same form: `AdaFactor`, `AdaBelief`, `Lion`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from bert4albert.bert4keras.backend import root_mean_square
+from bert4albert.bert4keras.texts import string_matching
+
+
+class AdaFactor(keras.optimizers.Optimizer):
+    """AdaFactor (arXiv:1804.04235), factored over the two longest axes.
+
+    Arguments:
+        learning_rate: None for min(1 / sqrt(step), 0.01).
+        beta1: momentum of the steps.
+        beta2: of the squared gradients; None for 1 - step ** -0.8.
+        epsilon1, epsilon2: added to squared gradients; the least scale of a weight.
+        multiply_by_parameter_scale: whether steps are scaled by the root mean square of the weight.
+        clipping_threshold: the most root mean square of a step; None for no limit.
+        min_dim_size_to_factor: what the second longest axis must have for a factored average.
+        exclude_from_parameter_scale: patterns of the names of weights whose steps are not scaled.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        beta1: float = 0.0,
+        beta2: float | None = None,
+        epsilon1: float = 1e-30,
+        epsilon2: float = 1e-3,
+        multiply_by_parameter_scale: bool = True,
+        clipping_threshold: float | None = 1.0,
+        min_dim_size_to_factor: int = 128,
+        exclude_from_parameter_scale: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs["name"] = kwargs.get("name") or "AdaFactor"
+        super().__init__(learning_rate=1.0 if learning_rate is None else learning_rate, **kwargs)
+        self.own_rate = learning_rate is None
+        self.beta1, self.beta2 = beta1, beta2
+        self.epsilon1, self.epsilon2 = epsilon1, epsilon2
+        self.multiply_by_parameter_scale = multiply_by_parameter_scale
+        self.clipping_threshold = clipping_threshold
+        self.min_dim_size_to_factor = min_dim_size_to_factor
+        self.exclude_from_parameter_scale = list(exclude_from_parameter_scale or [])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings and the arguments."""
+        names = """beta1 beta2 epsilon1 epsilon2 multiply_by_parameter_scale clipping_threshold
+        min_dim_size_to_factor"""
+        own = {name: getattr(self, name) for name in names.split()}
+        own["exclude_from_parameter_scale"] = [*self.exclude_from_parameter_scale]
+        return {**super().get_config(), **own, **({"learning_rate": None} if self.own_rate else {})}
+
+    def build(self, variables: list[Any]) -> None:
+        """Create the averages."""
+        if self.built:
+            return
+        super().build(variables)
+        self._averages, self._moments, self._scaled = [], [], []
+        for variable in variables:
+            shapes = self._factored(variable.shape) or (tuple(variable.shape),)
+            self._averages.append([self.add_variable(shape, name="average", initializer="zeros") for shape in shapes])
+            self._moments.append(self.add_variable_from_reference(variable, name="moment") if self.beta1 > 0 else None)
+            name = getattr(variable, "keras2_name", None) or variable.path
+            excluded = string_matching(name, self.exclude_from_parameter_scale)
+            self._scaled.append(self.multiply_by_parameter_scale and not excluded)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step."""
+        index = self._get_variable_index(variable)
+        gradient, weight = ops.convert_to_tensor(gradient), ops.convert_to_tensor(variable)
+        step = ops.cast(self.iterations + 1, weight.dtype)
+        beta2 = 1.0 - ops.power(step, -0.8) if self.beta2 is None else self.beta2
+        squares, factored = ops.square(gradient) + self.epsilon1, self._factored(weight.shape)
+        averages = []
+        for average in self._averages[index]:
+            axes = [i for i, size in enumerate(average.shape) if factored and size != weight.shape[i]]
+            seen = ops.mean(squares, axis=axes, keepdims=True) if axes else squares
+            self.assign(average, beta2 * average + (1.0 - beta2) * seen)
+            averages.append(ops.convert_to_tensor(average))
+        whole = averages[0]
+        if factored:
+            whole = averages[0] * averages[1] / ops.mean(averages[0], axis=self._axes(weight.shape)[0], keepdims=True)
+        update = gradient / ops.sqrt(whole + self.epsilon1)
+        if self.clipping_threshold is not None:
+            update = update / ops.maximum(1.0, root_mean_square(update) / self.clipping_threshold)
+        moment = self._moments[index]
+        if moment is not None:
+            self.assign(moment, self.beta1 * moment + (1.0 - self.beta1) * update)
+            update = ops.convert_to_tensor(moment)
+        if self._scaled[index]:
+            update = update * ops.maximum(root_mean_square(weight), self.epsilon2)
+        rate = ops.cast(learning_rate, weight.dtype)
+        if self.own_rate:
+            rate = rate * ops.minimum(1.0 / ops.sqrt(step), 0.01) * (1.0 if self.multiply_by_parameter_scale else 0.05)
+        self.assign_sub(variable, rate * update)
+
+    @staticmethod
+    def _axes(shape: Any) -> tuple[int, int]:
+        """Return the second longest axis and the longest."""
+        order = np.array(shape).argpartition(-2)
+        return int(order[-2]), int(order[-1])
+
+    def _factored(self, shape: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Return the shapes of the two factors of a weight's average; None for an average of the weight's own shape."""
+        if len(shape) < 2 or shape[self._axes(shape)[0]] < self.min_dim_size_to_factor:
+            return None
+        shorter, longer = self._axes(shape)
+        return tuple(
+            tuple(1 if axis == dropped else size for axis, size in enumerate(shape)) for dropped in (longer, shorter)
+        )
+
+
+AdaFactorBase = AdaFactor
+
+
+class AdaBelief(keras.optimizers.Adam):
+    """Adam with the squared difference of gradient and momentum in place of the squared gradient (arXiv:2010.07468)."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step."""
+        index = self._get_variable_index(variable)
+        gradient = ops.convert_to_tensor(gradient)
+        momentum, belief = self._momentums[index], self._velocities[index]
+        self.assign(momentum, self.beta_1 * momentum + (1 - self.beta_1) * gradient)
+        difference = gradient - ops.convert_to_tensor(momentum)
+        self.assign(belief, self.beta_2 * belief + (1 - self.beta_2) * ops.square(difference) + self.epsilon)
+        step = ops.cast(self.iterations + 1, gradient.dtype)
+        first = momentum / (1 - ops.power(ops.cast(self.beta_1, gradient.dtype), step))
+        second = belief / (1 - ops.power(ops.cast(self.beta_2, gradient.dtype), step))
+        rate = ops.cast(learning_rate, gradient.dtype)
+        self.assign_sub(variable, rate * first / (ops.sqrt(second) + self.epsilon))
+
+
+class Lion(keras.optimizers.Lion):
+    """Keras' Lion (arXiv:2302.06675) with bert4keras' defaults."""
+
+    def __init__(self, learning_rate: Any = 3e-4, beta_1: float = 0.95, beta_2: float = 0.98, **kwargs: Any) -> None:
+        super().__init__(learning_rate, beta_1, beta_2, **kwargs)

@@ -1,0 +1,213 @@
+"""What Keras 3's own classes lack of Keras 2, for scripts whose plain `from keras ...` lines stay as they are.
+
+`install` runs when a module of `bert4albert.bert4keras` is imported, and never otherwise. It gives names that Keras 3
+does not have, and lets methods take arguments that Keras 3 refuses. What works in Keras 3 works as before: each wrapped
+method hands everything else on unchanged. Nothing of this is needed by new programs.
+
+=======================================  ================================================================
+`fit_generator` and the like             call `fit`, `evaluate`, `predict`
+`fit(workers=...)`, also max_queue_size  left out: Keras 3 has no such arguments
+generators of `[a, b], y`                tuples in place of the lists
+`save_weights("x.weights")`, any name    Keras 3's `.weights.h5` format under that name
+`save("x.model")`, `load_model`          Keras 3's `.keras` format under that name
+`predict([[1, 2], [0, 0]])`              lists of numbers become arrays
+`get_output_at`, `get_input_at`          the tensors of one of several calls of a layer
+`Adam(lr=...)`, `optimizer.lr`           `learning_rate`
+`_make_train_function` and what follows  see `training.py` in this folder
+=======================================  ================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from bert4albert.bert4keras import keras_history, training
+from bert4albert.errors import ConfigError
+
+_GONE_FROM_FIT = ("workers", "use_multiprocessing", "max_queue_size", "wait_time")
+_OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Nadam", "RMSprop", "SGD")
+_IN_TRAINING: ContextVar[Any] = ContextVar("model_in_training", default=None)
+
+
+def install() -> None:
+    """Add the names of Keras 2 to Keras 3; once, however often it is called."""
+    if hasattr(keras.Model, "fit_generator"):
+        return
+    model, layer = keras.Model, keras.layers.Layer
+    for name in ("fit", "evaluate", "predict"):
+        _wrap(model, name, _without_workers)
+    for name in ("fit", "evaluate", "predict"):
+        _wrap(model, name, _with_tuples)
+    for name in ("fit", "train_on_batch"):
+        _wrap(model, name, _as_keras2_trains)
+    for name in ("predict", "predict_on_batch"):
+        _wrap(model, name, _with_arrays)
+    _wrap(model, "compute_loss", _known_to_the_loss)
+    _wrap(model, "compile", _remembering_weights)
+    for name, suffix in (("save_weights", ".weights.h5"), ("save", ".keras")):
+        _wrap(model, name, functools.partial(_saving_under_any_name, suffix))
+    _wrap(model, "load_weights", functools.partial(_loading_from_any_name, ".weights.h5"))
+    for module in (keras.models, keras.saving):
+        _wrap(module, "load_model", functools.partial(_loading_from_any_name, ".keras"))
+    model.fit_generator = _renamed("fit")
+    model.evaluate_generator = _renamed("evaluate")
+    model.predict_generator = _renamed("predict")
+    layer.get_output_at = lambda self, node_index: _tensors_at(self, node_index, 1)
+    layer.get_input_at = lambda self, node_index: _tensors_at(self, node_index, 0)
+    for name in _OPTIMIZERS:
+        _wrap(getattr(keras.optimizers, name), "__init__", _with_lr)
+    keras.optimizers.Optimizer.lr = property(
+        lambda self: self.learning_rate, lambda self, value: setattr(self, "learning_rate", value)
+    )
+    training.install(model)
+
+
+def layers_in_training() -> Iterator[Any]:
+    """Yield the layers of the model whose loss is being computed; none outside a loss function."""
+    model = _IN_TRAINING.get()
+    waiting = [] if model is None else [model]
+    for layer in waiting:
+        waiting.extend(getattr(layer, "layers", []))
+        yield layer
+
+
+def _wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
+    """Replace a function by one that calls `wrapper(function, *arguments)`."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(original, *args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def _renamed(name: str) -> Callable[..., Any]:
+    def call(self: Any, generator: Any, *args: Any, **kwargs: Any) -> Any:
+        for old, new in (("samples_per_epoch", "steps_per_epoch"), ("nb_epoch", "epochs"), ("val_samples", "steps")):
+            if old in kwargs:
+                kwargs[new] = kwargs.pop(old)
+        if args:
+            # Keras 2's second argument of all three is the number of steps; Keras 3's is y.
+            kwargs["steps_per_epoch" if name == "fit" else "steps"], *rest = args
+            if rest:
+                kwargs["epochs"] = rest[0]
+        return getattr(self, name)(generator, **kwargs)
+
+    call.__doc__ = f"Call `{name}`, as Keras 2's `{name}_generator` is called."
+    return call
+
+
+def _without_workers(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return original(*args, **{key: value for key, value in kwargs.items() if key not in _GONE_FROM_FIT})
+
+
+def _with_tuples(original: Callable[..., Any], self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    if inspect.isgenerator(x):
+        x = (_as_tuples(batch) for batch in x)
+    return original(self, x, *args, **kwargs)
+
+
+def _as_tuples(batch: Any) -> Any:
+    """Return a batch with tuples for lists, of which Keras 3 makes no signature."""
+    return tuple(map(_as_tuples, batch)) if isinstance(batch, (list, tuple)) else batch
+
+
+def _as_keras2_trains(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    with training.as_compiled(self), training.replaced_function(self):
+        return original(self, *args, **kwargs)
+
+
+def _with_arrays(original: Callable[..., Any], self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    if isinstance(x, (list, tuple)) and x and all(isinstance(item, (list, tuple)) for item in x):
+        x = [np.array(item) for item in x]
+    if original.__name__ == "predict" and training.is_from_bert4keras(self):
+        kwargs.setdefault("verbose", 0)  # as in Keras 2: scripts predict text by text
+    return original(self, x, *args, **kwargs)
+
+
+def _known_to_the_loss(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    token = _IN_TRAINING.set(self)
+    try:
+        return original(self, *args, **kwargs)
+    finally:
+        _IN_TRAINING.reset(token)
+
+
+def _remembering_weights(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    result = original(self, *args, **kwargs)
+    # Keras 2 trained the weights that were trainable when the model was compiled.
+    self._collected_trainable_weights = self.trainable_weights
+    return result
+
+
+def _saving_under_any_name(
+    suffix: str, original: Callable[..., Any], self: Any, filepath: Any, overwrite: bool = True, **kwargs: Any
+) -> Any:
+    if not isinstance(filepath, (str, os.PathLike)) or _keras3_name(filepath, suffix):
+        return original(self, filepath, overwrite=overwrite, **kwargs)
+    kwargs = {key: value for key, value in kwargs.items() if key not in ("include_optimizer", "save_format")}
+    path = Path(filepath)
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists; pass overwrite=True, or another name.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder) / f"weights{suffix}"
+        original(self, written, **kwargs)
+        os.replace(written, path)
+    return None
+
+
+def _loading_from_any_name(suffix: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    *before, filepath = args if not kwargs.get("filepath") else (*args, kwargs.pop("filepath"))
+    if not isinstance(filepath, (str, os.PathLike)) or _keras3_name(filepath, suffix) or not Path(filepath).is_file():
+        return original(*before, filepath, **kwargs)
+    with tempfile.TemporaryDirectory() as folder:
+        named = Path(folder) / f"weights{suffix}"
+        try:
+            named.symlink_to(Path(filepath).resolve())
+        except OSError:
+            shutil.copyfile(filepath, named)
+        return original(*before, named, **kwargs)
+
+
+def _keras3_name(filepath: Any, suffix: str) -> bool:
+    """Whether Keras 3 takes this name as it is."""
+    return str(filepath).endswith((suffix, ".h5", ".hdf5", ".keras"))
+
+
+def _tensors_at(layer: Any, node_index: int, which: int) -> Any:
+    calls = keras_history.calls_of(layer)
+    try:
+        tensors = calls[node_index][which]
+    except IndexError:
+        raise ConfigError(
+            f"The layer {layer.name!r} was called {len(calls)} times; there is no call {node_index}."
+        ) from None
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _with_lr(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    if "lr" in kwargs:
+        kwargs["learning_rate"] = kwargs.pop("lr")
+    if kwargs.pop("decay", 0):
+        raise ConfigError(
+            "Keras 3's optimizers have no decay; pass learning_rate=keras.optimizers.schedules.InverseTimeDecay("
+            "learning_rate, decay_steps=1, decay_rate=decay)."
+        )
+    return original(self, *args, **kwargs)
+
+
+_ = contextlib

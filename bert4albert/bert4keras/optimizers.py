@@ -1,0 +1,391 @@
+"""`Adam`, and the `extend_with_...` functions that make optimizer classes out of optimizer classes.
+
+In bert4keras each of them rewrites what the optimizer below is about to assign; here it looks at what that did, and
+moves it. So they combine in any order, with the results of bert4keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from bert4albert.bert4keras.adafactor import AdaBelief, AdaFactor, AdaFactorBase, Lion
+from bert4albert.bert4keras.backend import K, is_tf_keras, piecewise_linear
+from bert4albert.bert4keras.texts import string_matching
+
+__all__ = [
+    "AdaBelief",
+    "AdaFactor",
+    "AdaFactorBase",
+    "Adam",
+    "K",
+    "Lion",
+    "extend_with_exponential_moving_average",
+    "extend_with_exponential_moving_average_v2",
+    "extend_with_gradient_accumulation",
+    "extend_with_gradient_accumulation_v2",
+    "extend_with_layer_adaptation",
+    "extend_with_layer_adaptation_v2",
+    "extend_with_lazy_optimization",
+    "extend_with_lazy_optimization_v2",
+    "extend_with_lookahead",
+    "extend_with_lookahead_v2",
+    "extend_with_parameter_wise_lr",
+    "extend_with_parameter_wise_lr_v2",
+    "extend_with_piecewise_linear_lr",
+    "extend_with_piecewise_linear_lr_v2",
+    "extend_with_weight_decay",
+    "extend_with_weight_decay_v2",
+    "keras",
+]
+
+
+class _Adam(keras.optimizers.Adam):
+    """Adam (arXiv:1412.6980) as bert4keras has it: Keras' own, or with `TF_KERAS=1` its own.
+
+    Arguments:
+        learning_rate, beta_1, beta_2: as for Keras' Adam.
+        epsilon: added to the root; None for 1e-7, with `TF_KERAS=1` 1e-6.
+        bias_correction: whether the moments are corrected for starting from 0.
+        kwargs: Keras' further arguments.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = None,
+        bias_correction: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        kwargs["name"] = kwargs.get("name") or "Adam"
+        super().__init__(
+            learning_rate, beta_1, beta_2, epsilon or (1e-6 if is_tf_keras else keras.config.epsilon()), **kwargs
+        )
+        self.bias_correction = bias_correction
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings and the bias correction."""
+        return {**super().get_config(), "bias_correction": self.bias_correction}
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step."""
+        if self.bias_correction and not is_tf_keras:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index = self._get_variable_index(variable)
+        gradient = ops.convert_to_tensor(gradient)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        self.assign(momentum, self.beta_1 * momentum + (1 - self.beta_1) * gradient)
+        self.assign(velocity, self.beta_2 * velocity + (1 - self.beta_2) * ops.square(gradient))
+        first, second = ops.convert_to_tensor(momentum), ops.convert_to_tensor(velocity)
+        if self.bias_correction:
+            step = ops.cast(self.iterations + 1, first.dtype)
+            first = first / (1 - ops.power(ops.cast(self.beta_1, first.dtype), step))
+            second = second / (1 - ops.power(ops.cast(self.beta_2, first.dtype), step))
+        rate = ops.cast(learning_rate, first.dtype)
+        self.assign_sub(variable, rate * first / (ops.sqrt(second) + self.epsilon))
+
+
+Adam = _Adam
+Adam.__name__ = Adam.__qualname__ = "Adam"
+
+
+class Extension:
+    """What comes between an optimizer class and a class derived from it.
+
+    Its `own_arguments`, with their defaults, are arguments of the derived class and attributes of its objects.
+    """
+
+    own_arguments: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = {key: kwargs.pop(key, default) for key, default in self._all_own_arguments().items()}
+        super().__init__(*args, **kwargs)
+        for key, value in given.items():
+            setattr(self, key, value)
+
+    @classmethod
+    def _all_own_arguments(cls) -> dict[str, Any]:
+        return {key: value for kind in cls.__mro__ for key, value in vars(kind).get("own_arguments", {}).items()}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the settings of the optimizer and of what extends it."""
+        own = {key: _plain(getattr(self, key)) for key in self._all_own_arguments()}
+        return {**super().get_config(), **own}  # type: ignore[misc]
+
+    def build(self, variables: list[Any]) -> None:
+        """Create the optimizer's variables, and remember by which names scripts know the model's."""
+        if self.built:  # type: ignore[has-type]
+            return
+        self._names = [name_of(variable) for variable in variables]
+        self._slots: list[list[Any]] = [[] for _ in variables]
+        self._numbers = {id(variable): number for number, variable in enumerate(variables)}
+        super().build(variables)  # type: ignore[misc]
+
+    def add_variable_from_reference(self, reference_variable: Any, *args: Any, **kwargs: Any) -> Any:
+        """Create a variable beside one of the model's, and remember whose it is."""
+        slot = super().add_variable_from_reference(reference_variable, *args, **kwargs)  # type: ignore[misc]
+        self._slots[self._numbers[id(reference_variable)]].append(slot)
+        return slot
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step."""
+        super().update_step(gradient, variable, self._decayed(learning_rate))  # type: ignore[misc]
+
+    def _decayed(self, learning_rate: Any) -> Any:
+        """Return the learning rate after what a schedule makes of it."""
+        return learning_rate
+
+    def _index(self, variable: Any) -> int:
+        return self._get_variable_index(variable)  # type: ignore[attr-defined]
+
+    def _name(self, variable: Any) -> str:
+        return self._names[self._index(variable)]
+
+    def _move(self, variable: Any, value: Any) -> None:
+        self.assign(variable, ops.cast(value, variable.dtype))  # type: ignore[attr-defined]
+
+
+class _Mover(Extension):
+    """An extension that looks at each step and changes what came out."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step and move its result."""
+        old = ops.copy(ops.convert_to_tensor(variable))
+        super().update_step(gradient, variable, learning_rate)
+        new = ops.convert_to_tensor(variable)
+        moved = self._moved(old, new, gradient, variable, self._decayed(learning_rate))
+        if moved is not new:
+            self._move(variable, moved)
+
+    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
+        raise NotImplementedError
+
+
+class WeightDecay(_Mover):
+    """Subtract learning rate * weight_decay_rate * weight, but for variables whose names match a pattern."""
+
+    own_arguments = {"weight_decay_rate": 0.01, "exclude_from_weight_decay": ()}  # noqa: RUF012
+
+    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
+        if string_matching(self._name(variable), self.exclude_from_weight_decay):
+            return new
+        return new - ops.cast(learning_rate, old.dtype) * self.weight_decay_rate * old
+
+
+class LayerAdaptation(_Mover):
+    """Scale each step by the norm of the weight (arXiv:1904.00962), but for variables whose names match a pattern."""
+
+    own_arguments = {"exclude_from_layer_adaptation": ()}  # noqa: RUF012
+
+    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
+        if string_matching(self._name(variable), self.exclude_from_layer_adaptation):
+            return new
+        rate = ops.maximum(ops.cast(learning_rate, old.dtype), K.epsilon())
+        of_weight, of_step = ops.norm(old), ops.norm((new - old) / rate)
+        known = ops.logical_and(of_weight > 0, of_step > 0)
+        return old + (new - old) * ops.where(known, of_weight / ops.where(known, of_step, 1.0), 1.0)
+
+
+class PiecewiseLinearRate(_Mover):
+    """Scale each step by the line through the points of `lr_schedule`, {step: factor}, from (0, 0) on."""
+
+    own_arguments = {"lr_schedule": {0: 1}}  # noqa: RUF012
+
+    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
+        return old + (new - old) * ops.cast(self._factor(), old.dtype)
+
+    def _factor(self) -> Any:
+        return piecewise_linear(self.iterations, {int(step): factor for step, factor in self.lr_schedule.items()})
+
+
+class PiecewiseLinearRateV2(PiecewiseLinearRate):
+    """The same for the learning rate, so that everything which uses that follows it."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step."""
+        super(_Mover, self).update_step(gradient, variable, learning_rate)
+
+    def _decayed(self, learning_rate: Any) -> Any:
+        learning_rate = super()._decayed(learning_rate)
+        return learning_rate * ops.cast(self._factor(), K.dtype(learning_rate))
+
+
+class GradientAccumulation(Extension):
+    """Take a step every `grad_accum_steps` batches, with the mean of their gradients."""
+
+    own_arguments = {"grad_accum_steps": 2}  # noqa: RUF012
+
+    def build(self, variables: list[Any]) -> None:
+        """Create the sums of gradients."""
+        if self.built:
+            return
+        super().build(variables)
+        self._sums = [self.add_variable_from_reference(variable, name="accumulated") for variable in variables]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step if it is time, and add up."""
+        index = self._index(variable)
+        total = self._sums[index]
+        now = ops.equal(self.iterations % self.grad_accum_steps, 0)
+        changing = [variable, *(slot for slot in self._slots[index] if slot is not total)]
+        old = [ops.copy(ops.convert_to_tensor(item)) for item in changing]
+        super().update_step(ops.convert_to_tensor(total) / self.grad_accum_steps, variable, learning_rate)
+        for item, before in zip(changing, old, strict=True):
+            self._move(item, ops.where(now, ops.convert_to_tensor(item), before))
+        self._move(total, ops.convert_to_tensor(gradient) + ops.where(now, 0.0, ops.convert_to_tensor(total)))
+
+
+class Lookahead(Extension):
+    """Every `steps_per_slow_update` steps, move slow weights (from 0) toward the weights, and the weights to them.
+
+    Source: arXiv:1907.08610; the start from 0 is bert4keras'.
+    """
+
+    own_arguments = {"steps_per_slow_update": 5, "slow_step_size": 0.5}  # noqa: RUF012
+
+    def build(self, variables: list[Any]) -> None:
+        """Create the slow weights."""
+        if self.built:
+            return
+        super().build(variables)
+        self._slow = [self.add_variable_from_reference(variable, name="slow") for variable in variables]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step."""
+        super().update_step(gradient, variable, learning_rate)
+        slow = self._slow[self._index(variable)]
+        now = ops.equal(self.iterations % self.steps_per_slow_update, 0)
+        weight, before = ops.convert_to_tensor(variable), ops.convert_to_tensor(slow)
+        moved = ops.where(now, before + self.slow_step_size * (weight - before), before)
+        self._move(slow, moved)
+        self._move(variable, ops.where(now, moved, weight))
+
+
+class LazyOptimization(_Mover):
+    """Leave rows of matching variables, such as words, alone where their gradient is 0."""
+
+    own_arguments = {"include_in_lazy_optimization": ()}  # noqa: RUF012
+
+    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
+        if not string_matching(self._name(variable), self.include_in_lazy_optimization):
+            return new
+        touched = ops.any(ops.not_equal(ops.convert_to_tensor(gradient), 0), axis=-1, keepdims=True)
+        return ops.where(touched, new, old)
+
+
+class ExponentialMovingAverage(Extension):
+    """Keep an average of the weights beside them, from 0 on; `bert4albert.training.MovingAverage` is the native way."""
+
+    own_arguments = {"ema_momentum": 0.999}  # noqa: RUF012
+
+    def build(self, variables: list[Any]) -> None:
+        """Create the averages."""
+        if self.built:
+            return
+        super().build(variables)
+        averages = [self.add_variable_from_reference(variable, name="average") for variable in variables]
+        # In a function, since Keras would take a list for variables of the optimizer.
+        self._averaged: Callable[[], tuple[list[Any], list[Any]]] = lambda: (list(variables), averages)
+
+    @property
+    def model_weights(self) -> list[Any]:
+        """The model's weights."""
+        return self._averaged()[0]
+
+    @property
+    def ema_weights(self) -> list[Any]:
+        """Their averages, not corrected for the start from 0."""
+        return self._averaged()[1]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step and move the average."""
+        super().update_step(gradient, variable, learning_rate)
+        average = self._averaged()[1][self._index(variable)]
+        weight, before = ops.convert_to_tensor(variable), ops.convert_to_tensor(average)
+        self._move(average, before * self._momentum + weight * (1.0 - self._momentum))
+
+    @property
+    def _momentum(self) -> float:
+        return self.ema_momentum
+
+    def apply_ema_weights(self, bias_correction: bool = True) -> None:
+        """Put the averages into the model, and keep its own weights for `reset_old_weights`."""
+        self._old_values = tuple(K.batch_get_value(self.model_weights))
+        averages = K.batch_get_value(self.ema_weights)
+        if bias_correction:
+            scale = 1.0 - np.power(self._momentum, int(K.get_value(self.iterations)))
+            averages = [average / scale for average in averages]
+        K.batch_set_value(zip(self.model_weights, averages, strict=True))
+
+    def reset_old_weights(self) -> None:
+        """Put the model's own weights back."""
+        K.batch_set_value(zip(self.model_weights, self._old_values, strict=True))
+
+
+class ParameterWiseRate(_Mover):
+    """Scale the steps of variables whose names contain a word of `paramwise_lr_schedule`, {word: factor}."""
+
+    own_arguments = {"paramwise_lr_schedule": {}}  # noqa: RUF012
+
+    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
+        name = self._name(variable)
+        factor = float(np.prod([f for word, f in self.paramwise_lr_schedule.items() if word in name]))
+        return new if factor == 1 else old + (new - old) * factor
+
+
+def name_of(variable: Any) -> str:
+    """Return the name by which scripts know a variable, such as 'Embedding-Norm/gamma'."""
+    return getattr(variable, "keras2_name", None) or variable.path
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return dict(value) if isinstance(value, dict) else value
+
+
+def _extending(extension: type[Extension], does: str) -> Callable[..., type[keras.optimizers.Optimizer]]:
+    def extend(BaseOptimizer: type[keras.optimizers.Optimizer], name: str | None = None) -> Any:  # noqa: N803
+        class_name = name if isinstance(name, str) else "NewOptimizer"
+        extended = type(class_name, (extension, BaseOptimizer), {"__doc__": extension.__doc__})
+        keras.utils.get_custom_objects()[class_name] = extended
+        return extended
+
+    extend.__doc__ = f"""Return an optimizer class that {does}; see `{extension.__name__}`.
+
+    Arguments:
+        BaseOptimizer: a class of Keras' optimizers, or one that another of these functions made.
+        name: the new class's name.
+    """
+    return extend
+
+
+extend_with_weight_decay_v2 = extend_with_weight_decay = _extending(WeightDecay, "decays weights")
+extend_with_layer_adaptation_v2 = extend_with_layer_adaptation = _extending(
+    LayerAdaptation, "scales steps by the norms of weights"
+)
+extend_with_piecewise_linear_lr = _extending(PiecewiseLinearRate, "scales steps by a schedule")
+extend_with_piecewise_linear_lr_v2 = _extending(PiecewiseLinearRateV2, "scales the learning rate by a schedule")
+extend_with_gradient_accumulation_v2 = extend_with_gradient_accumulation = _extending(
+    GradientAccumulation, "adds up gradients of several batches"
+)
+extend_with_lookahead_v2 = extend_with_lookahead = _extending(Lookahead, "follows slow weights")
+extend_with_lazy_optimization_v2 = extend_with_lazy_optimization = _extending(
+    LazyOptimization, "leaves rows without a gradient alone"
+)
+extend_with_exponential_moving_average_v2 = extend_with_exponential_moving_average = _extending(
+    ExponentialMovingAverage, "keeps an average of the weights"
+)
+extend_with_parameter_wise_lr_v2 = extend_with_parameter_wise_lr = _extending(
+    ParameterWiseRate, "has learning rates by the names of weights"
+)
+if is_tf_keras:
+    extend_with_piecewise_linear_lr = extend_with_piecewise_linear_lr_v2
+keras.utils.get_custom_objects().update({"Adam": Adam, "AdaFactor": AdaFactor, "Lion": Lion, "AdaBelief": AdaBelief})

@@ -8,8 +8,23 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.bert4keras.backend import root_mean_square
+from bert4albert.bert4keras.backend import is_tf_keras, root_mean_square
 from bert4albert.bert4keras.texts import string_matching
+
+
+def counts_early(optimizer: Any, variables: list[Any]) -> int:
+    """Return 1 where formulas see the counter of steps after it has been raised, else 0.
+
+    Keras 2.3 left open whether an optimizer read the counter before or after it was raised. In models from
+    `build_transformer_model`, on TensorFlow 1.15, it was after: at the first step Adam corrected its moments for two
+    steps, and schedules were at step 1. The numbers of old scripts contain that. tf.keras read it before.
+    """
+    return int(not optimizer.counts_late and any(hasattr(variable, "keras2_name") for variable in variables))
+
+
+def dense(gradient: Any, weight: Any) -> Any:
+    """Return a gradient as an ordinary tensor; TensorFlow gives that of a table as the rows that were read."""
+    return ops.add(gradient, ops.zeros_like(weight)) if hasattr(gradient, "dense_shape") else gradient
 
 
 class AdaFactor(keras.optimizers.Optimizer):
@@ -25,6 +40,8 @@ class AdaFactor(keras.optimizers.Optimizer):
         min_dim_size_to_factor: what the second longest axis must have for a factored average.
         exclude_from_parameter_scale: patterns of the names of weights whose steps are not scaled.
     """
+
+    counts_late = is_tf_keras
 
     def __init__(
         self,
@@ -61,6 +78,7 @@ class AdaFactor(keras.optimizers.Optimizer):
         """Create the averages."""
         if self.built:
             return
+        self.early = counts_early(self, variables)
         super().build(variables)
         self._averages, self._moments, self._scaled = [], [], []
         for variable in variables:
@@ -74,8 +92,9 @@ class AdaFactor(keras.optimizers.Optimizer):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Take a step."""
         index = self._get_variable_index(variable)
-        gradient, weight = ops.convert_to_tensor(gradient), ops.convert_to_tensor(variable)
-        step = ops.cast(self.iterations + 1, weight.dtype)
+        weight = ops.convert_to_tensor(variable)
+        gradient = dense(gradient, weight)
+        step = ops.cast(self.iterations + 1 + self.early, weight.dtype)
         beta2 = 1.0 - ops.power(step, -0.8) if self.beta2 is None else self.beta2
         squares, factored = ops.square(gradient) + self.epsilon1, self._factored(weight.shape)
         averages = []
@@ -126,7 +145,7 @@ class AdaBelief(keras.optimizers.Adam):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Take a step."""
         index = self._get_variable_index(variable)
-        gradient = ops.convert_to_tensor(gradient)
+        gradient = dense(gradient, variable)
         momentum, belief = self._momentums[index], self._velocities[index]
         self.assign(momentum, self.beta_1 * momentum + (1 - self.beta_1) * gradient)
         difference = gradient - ops.convert_to_tensor(momentum)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.bert4keras.adafactor import AdaBelief, AdaFactor, AdaFactorBase, Lion
+from bert4albert.bert4keras.adafactor import AdaBelief, AdaFactor, AdaFactorBase, Lion, counts_early, dense
 from bert4albert.bert4keras.backend import K, is_tf_keras, piecewise_linear
 from bert4albert.bert4keras.texts import string_matching
 
@@ -44,8 +44,8 @@ __all__ = [
 ]
 
 
-class _Adam(keras.optimizers.Adam):
-    """Adam (arXiv:1412.6980) as bert4keras has it: Keras' own, or with `TF_KERAS=1` its own.
+class Adam(keras.optimizers.Adam):
+    """Adam (arXiv:1412.6980) as scripts of bert4keras had it: that of Keras 2.3, or with `TF_KERAS=1` bert4keras' own.
 
     Arguments:
         learning_rate, beta_1, beta_2: as for Keras' Adam.
@@ -53,6 +53,8 @@ class _Adam(keras.optimizers.Adam):
         bias_correction: whether the moments are corrected for starting from 0.
         kwargs: Keras' further arguments.
     """
+
+    counts_late = is_tf_keras
 
     def __init__(
         self,
@@ -64,36 +66,35 @@ class _Adam(keras.optimizers.Adam):
         **kwargs: Any,
     ) -> None:
         kwargs["name"] = kwargs.get("name") or "Adam"
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon or (1e-6 if is_tf_keras else keras.config.epsilon()), **kwargs
-        )
+        epsilon = epsilon or (1e-6 if is_tf_keras else keras.config.epsilon())
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         self.bias_correction = bias_correction
 
     def get_config(self) -> dict[str, Any]:
         """Return Keras' own settings and the bias correction."""
         return {**super().get_config(), "bias_correction": self.bias_correction}
 
+    def build(self, variables: list[Any]) -> None:
+        """Create the moments."""
+        self.early = counts_early(self, variables)
+        super().build(variables)
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Take a step."""
-        if self.bias_correction and not is_tf_keras:
-            super().update_step(gradient, variable, learning_rate)
-            return
         index = self._get_variable_index(variable)
-        gradient = ops.convert_to_tensor(gradient)
+        gradient = dense(gradient, variable)
         momentum, velocity = self._momentums[index], self._velocities[index]
         self.assign(momentum, self.beta_1 * momentum + (1 - self.beta_1) * gradient)
         self.assign(velocity, self.beta_2 * velocity + (1 - self.beta_2) * ops.square(gradient))
         first, second = ops.convert_to_tensor(momentum), ops.convert_to_tensor(velocity)
+        rate, epsilon = ops.cast(learning_rate, first.dtype), self.epsilon
         if self.bias_correction:
-            step = ops.cast(self.iterations + 1, first.dtype)
-            first = first / (1 - ops.power(ops.cast(self.beta_1, first.dtype), step))
-            second = second / (1 - ops.power(ops.cast(self.beta_2, first.dtype), step))
-        rate = ops.cast(learning_rate, first.dtype)
-        self.assign_sub(variable, rate * first / (ops.sqrt(second) + self.epsilon))
-
-
-Adam = _Adam
-Adam.__name__ = Adam.__qualname__ = "Adam"
+            step = ops.cast(self.iterations + 1 + self.early, first.dtype)
+            of_first, of_second = (1 - ops.power(ops.cast(b, first.dtype), step) for b in (self.beta_1, self.beta_2))
+            rate = rate * ops.sqrt(of_second) / of_first
+            if is_tf_keras:  # its epsilon is added after the correction, that of Keras 2.3 before
+                epsilon = epsilon * ops.sqrt(of_second)
+        self.assign_sub(variable, rate * first / (ops.sqrt(second) + epsilon))
 
 
 class Extension:
@@ -103,6 +104,7 @@ class Extension:
     """
 
     own_arguments: dict[str, Any] = {}  # noqa: RUF012
+    counts_late = False  # True in the classes of the functions whose names end in _v2
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {key: kwargs.pop(key, default) for key, default in self._all_own_arguments().items()}
@@ -123,6 +125,7 @@ class Extension:
         """Create the optimizer's variables, and remember by which names scripts know the model's."""
         if self.built:  # type: ignore[has-type]
             return
+        self.early = counts_early(self, variables)
         self._names = [name_of(variable) for variable in variables]
         self._slots: list[list[Any]] = [[] for _ in variables]
         self._numbers = {id(variable): number for number, variable in enumerate(variables)}
@@ -141,6 +144,11 @@ class Extension:
     def _decayed(self, learning_rate: Any) -> Any:
         """Return the learning rate after what a schedule makes of it."""
         return learning_rate
+
+    @property
+    def _step(self) -> Any:
+        """The counter of steps, as bert4keras' formulas see it."""
+        return self.iterations + self.early  # type: ignore[attr-defined]
 
     def _index(self, variable: Any) -> int:
         return self._get_variable_index(variable)  # type: ignore[attr-defined]
@@ -202,7 +210,7 @@ class PiecewiseLinearRate(_Mover):
         return old + (new - old) * ops.cast(self._factor(), old.dtype)
 
     def _factor(self) -> Any:
-        return piecewise_linear(self.iterations, {int(step): factor for step, factor in self.lr_schedule.items()})
+        return piecewise_linear(self._step, {int(step): factor for step, factor in self.lr_schedule.items()})
 
 
 class PiecewiseLinearRateV2(PiecewiseLinearRate):
@@ -233,13 +241,13 @@ class GradientAccumulation(Extension):
         """Take a step if it is time, and add up."""
         index = self._index(variable)
         total = self._sums[index]
-        now = ops.equal(self.iterations % self.grad_accum_steps, 0)
+        now = ops.equal(self._step % self.grad_accum_steps, 0)
         changing = [variable, *(slot for slot in self._slots[index] if slot is not total)]
         old = [ops.copy(ops.convert_to_tensor(item)) for item in changing]
         super().update_step(ops.convert_to_tensor(total) / self.grad_accum_steps, variable, learning_rate)
         for item, before in zip(changing, old, strict=True):
             self._move(item, ops.where(now, ops.convert_to_tensor(item), before))
-        self._move(total, ops.convert_to_tensor(gradient) + ops.where(now, 0.0, ops.convert_to_tensor(total)))
+        self._move(total, dense(gradient, variable) + ops.where(now, 0.0, ops.convert_to_tensor(total)))
 
 
 class Lookahead(Extension):
@@ -261,7 +269,7 @@ class Lookahead(Extension):
         """Take a step."""
         super().update_step(gradient, variable, learning_rate)
         slow = self._slow[self._index(variable)]
-        now = ops.equal(self.iterations % self.steps_per_slow_update, 0)
+        now = ops.equal(self._step % self.steps_per_slow_update, 0)
         weight, before = ops.convert_to_tensor(variable), ops.convert_to_tensor(slow)
         moved = ops.where(now, before + self.slow_step_size * (weight - before), before)
         self._move(slow, moved)
@@ -276,7 +284,7 @@ class LazyOptimization(_Mover):
     def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
         if not string_matching(self._name(variable), self.include_in_lazy_optimization):
             return new
-        touched = ops.any(ops.not_equal(ops.convert_to_tensor(gradient), 0), axis=-1, keepdims=True)
+        touched = ops.any(ops.not_equal(dense(gradient, variable), 0), axis=-1, keepdims=True)
         return ops.where(touched, new, old)
 
 
@@ -351,10 +359,11 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, dict) else value
 
 
-def _extending(extension: type[Extension], does: str) -> Callable[..., type[keras.optimizers.Optimizer]]:
+def _extending(extension: type[Extension], does: str, v2: bool = is_tf_keras) -> Callable[..., Any]:
     def extend(BaseOptimizer: type[keras.optimizers.Optimizer], name: str | None = None) -> Any:  # noqa: N803
         class_name = name if isinstance(name, str) else "NewOptimizer"
-        extended = type(class_name, (extension, BaseOptimizer), {"__doc__": extension.__doc__})
+        members = {"__doc__": extension.__doc__, "counts_late": v2}
+        extended = type(class_name, (extension, BaseOptimizer), members)
         keras.utils.get_custom_objects()[class_name] = extended
         return extended
 
@@ -367,25 +376,35 @@ def _extending(extension: type[Extension], does: str) -> Callable[..., type[kera
     return extend
 
 
-extend_with_weight_decay_v2 = extend_with_weight_decay = _extending(WeightDecay, "decays weights")
-extend_with_layer_adaptation_v2 = extend_with_layer_adaptation = _extending(
-    LayerAdaptation, "scales steps by the norms of weights"
+_DOES = {
+    "weight_decay": (WeightDecay, "decays weights"),
+    "layer_adaptation": (LayerAdaptation, "scales steps by the norms of weights"),
+    "gradient_accumulation": (GradientAccumulation, "adds up gradients of several batches"),
+    "lookahead": (Lookahead, "follows slow weights"),
+    "lazy_optimization": (LazyOptimization, "leaves rows without a gradient alone"),
+    "exponential_moving_average": (ExponentialMovingAverage, "keeps an average of the weights"),
+    "parameter_wise_lr": (ParameterWiseRate, "has learning rates by the names of weights"),
+}
+(
+    extend_with_weight_decay,
+    extend_with_layer_adaptation,
+    extend_with_gradient_accumulation,
+    extend_with_lookahead,
+    extend_with_lazy_optimization,
+    extend_with_exponential_moving_average,
+    extend_with_parameter_wise_lr,
+) = (_extending(*arguments) for arguments in _DOES.values())
+(
+    extend_with_weight_decay_v2,
+    extend_with_layer_adaptation_v2,
+    extend_with_gradient_accumulation_v2,
+    extend_with_lookahead_v2,
+    extend_with_lazy_optimization_v2,
+    extend_with_exponential_moving_average_v2,
+    extend_with_parameter_wise_lr_v2,
+) = (_extending(*arguments, v2=True) for arguments in _DOES.values())
+extend_with_piecewise_linear_lr_v2 = _extending(PiecewiseLinearRateV2, "scales the learning rate by a schedule", v2=True)
+extend_with_piecewise_linear_lr = (
+    extend_with_piecewise_linear_lr_v2 if is_tf_keras else _extending(PiecewiseLinearRate, "scales steps by a schedule")
 )
-extend_with_piecewise_linear_lr = _extending(PiecewiseLinearRate, "scales steps by a schedule")
-extend_with_piecewise_linear_lr_v2 = _extending(PiecewiseLinearRateV2, "scales the learning rate by a schedule")
-extend_with_gradient_accumulation_v2 = extend_with_gradient_accumulation = _extending(
-    GradientAccumulation, "adds up gradients of several batches"
-)
-extend_with_lookahead_v2 = extend_with_lookahead = _extending(Lookahead, "follows slow weights")
-extend_with_lazy_optimization_v2 = extend_with_lazy_optimization = _extending(
-    LazyOptimization, "leaves rows without a gradient alone"
-)
-extend_with_exponential_moving_average_v2 = extend_with_exponential_moving_average = _extending(
-    ExponentialMovingAverage, "keeps an average of the weights"
-)
-extend_with_parameter_wise_lr_v2 = extend_with_parameter_wise_lr = _extending(
-    ParameterWiseRate, "has learning rates by the names of weights"
-)
-if is_tf_keras:
-    extend_with_piecewise_linear_lr = extend_with_piecewise_linear_lr_v2
 keras.utils.get_custom_objects().update({"Adam": Adam, "AdaFactor": AdaFactor, "Lion": Lion, "AdaBelief": AdaBelief})

@@ -121,12 +121,12 @@ def build_model(
         with weights_follow() if plan is not None and plan.fills_everything else nullcontext():
             trunk = Trunk(model_config, dtype=dtype, name=name)
         if plan is not None:
-            _fill(trunk, plan)
+            fill(trunk, plan)
             trunk.card = read_card(config if checkpoint is None else checkpoint)
     return trunk
 
 
-def _fill(trunk: Trunk, plan: LoadPlan) -> None:
+def fill(trunk: Trunk, plan: LoadPlan) -> None:
     """Assign to each weight the tensor that fills it."""
     variables = dict(trunk.named_weights())
     for weights, array in plan.arrays():

@@ -298,8 +298,8 @@ def get_all_attributes(something: Any) -> dict[str, Any]:
 
 
 def recompute_grad(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `call` as it is, and say where recomputing is asked for here: `build_transformer_model(..., remat=True)`."""
-    warnings.warn("recompute_grad changes nothing here; pass remat=True to build_model instead.", stacklevel=2)
+    """Return `call` as it is, and say that recomputing is asked for by `build_model(..., remat=True)` here."""
+    warnings.warn("recompute_grad changes nothing here; pass remat=True to bert4albert.build_model.", stacklevel=2)
     return call
 
 

@@ -6,7 +6,7 @@ Names, argument orders and results are those of Keras 2.3, with what bert4keras 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -55,8 +55,33 @@ from keras.ops import (  # noqa: F401  (what Keras 2 called the same)
     zeros_like,
 )
 
+from bert4albert.bert4keras.k_state import (  # noqa: F401
+    batch_get_value,
+    batch_set_value,
+    constant,
+    dropout,
+    eval,
+    get_session,
+    get_value,
+    in_test_phase,
+    in_train_phase,
+    learning_phase,
+    ones,
+    random_bernoulli,
+    random_binomial,
+    random_normal,
+    random_uniform,
+    set_session,
+    set_value,
+    symbolic,
+    truncated_normal,
+    update,
+    update_add,
+    update_sub,
+    variable,
+    zeros,
+)
 from bert4albert.bert4keras.symbolic import function, gradients  # noqa: F401
-from bert4albert.errors import ConfigError
 
 epsilon, set_epsilon = keras.config.epsilon, keras.config.set_epsilon
 floatx, set_floatx = keras.config.floatx, keras.config.set_floatx
@@ -319,153 +344,3 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
 def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
     """Return -log of the probability of the right one of two classes."""
     return ops.binary_crossentropy(ops.cast(target, dtype(output)), output, from_logits=from_logits)
-
-
-# Variables.
-
-
-def variable(value: Any, dtype: str | None = None, name: str | None = None, constraint: Any = None) -> Any:
-    """Return a new variable."""
-    return keras.Variable(value, dtype=dtype or floatx(), name=name)
-
-
-def constant(value: Any, dtype: str | None = None, shape: Any = None, name: str | None = None) -> Any:
-    """Return a tensor of these numbers."""
-    tensor = ops.convert_to_tensor(value, dtype=dtype or floatx())
-    return tensor if shape is None else ops.broadcast_to(tensor, shape)
-
-
-def zeros(shape: Any, dtype: str | None = None, name: str | None = None) -> Any:
-    """Return a variable of zeros."""
-    return variable(np.zeros([int(size) for size in shape]), dtype, name)
-
-
-def ones(shape: Any, dtype: str | None = None, name: str | None = None) -> Any:
-    """Return a variable of ones."""
-    return variable(np.ones([int(size) for size in shape]), dtype, name)
-
-
-def get_value(x: Any) -> np.ndarray:
-    """Return a variable's value as an array."""
-    return np.array(ops.convert_to_numpy(x))
-
-
-eval = get_value
-
-
-def set_value(x: Any, value: Any) -> None:
-    """Set a variable's value."""
-    x.assign(value)
-
-
-def batch_get_value(variables: Iterable[Any]) -> list[np.ndarray]:
-    """Return the values of variables as arrays."""
-    return [get_value(item) for item in variables]
-
-
-def batch_set_value(pairs: Iterable[tuple[Any, Any]]) -> None:
-    """Set the values of (variable, value) pairs."""
-    for item, value in pairs:
-        item.assign(value)
-
-
-def update(x: Any, new_x: Any) -> Any:
-    """Set a variable's value, and return the variable."""
-    x.assign(new_x)
-    return x
-
-
-def update_add(x: Any, increment: Any) -> Any:
-    """Add to a variable, and return it."""
-    return update(x, x + increment)
-
-
-def update_sub(x: Any, decrement: Any) -> Any:
-    """Subtract from a variable, and return it."""
-    return update(x, x - decrement)
-
-
-# Training and chance.
-
-
-class _TrainingPhase(keras.layers.Layer):
-    """A layer only because Keras tells layers whether they are in training."""
-
-    def call(self, in_training: Any, otherwise: Any, training: Any = None) -> Any:
-        if training is None or isinstance(training, bool):
-            return in_training if training else otherwise
-        return ops.where(training, in_training, otherwise)
-
-
-_TRAINING_PHASE: list[_TrainingPhase] = []
-
-
-def in_train_phase(x: Any, alt: Any, training: Any = None) -> Any:
-    """Return `x` in training and `alt` otherwise; inside a layer, Keras knows which."""
-    if not _TRAINING_PHASE:
-        _TRAINING_PHASE.append(_TrainingPhase(name="training_phase"))
-    x, alt = (value() if callable(value) else value for value in (x, alt))
-    return _TRAINING_PHASE[0](x, alt, **({} if training is None else {"training": bool(training)}))
-
-
-def in_test_phase(x: Any, alt: Any, training: Any = None) -> Any:
-    """Return `alt` in training and `x` otherwise."""
-    return in_train_phase(alt, x, training)
-
-
-def random_normal(
-    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: str | None = None, seed: int | None = None
-) -> Any:
-    """Return normally distributed numbers."""
-    return keras.random.normal(shape, mean, stddev, dtype or floatx(), seed)
-
-
-def truncated_normal(
-    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: str | None = None, seed: int | None = None
-) -> Any:
-    """Return normally distributed numbers, none further than two deviations from the mean."""
-    return keras.random.truncated_normal(shape, mean, stddev, dtype or floatx(), seed)
-
-
-def random_uniform(
-    shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: str | None = None, seed: int | None = None
-) -> Any:
-    """Return evenly distributed numbers from `minval` to below `maxval`."""
-    wanted = dtype or floatx()
-    if "int" in wanted:
-        return keras.random.randint(shape, int(minval), int(maxval), wanted, seed)
-    return keras.random.uniform(shape, minval, maxval, wanted, seed)
-
-
-def random_binomial(shape: Any, p: float = 0.0, dtype: str | None = None, seed: int | None = None) -> Any:
-    """Return 1 with probability `p`, else 0."""
-    drawn = keras.random.uniform(shape, 0.0, 1.0, floatx(), seed) <= p
-    return ops.cast(drawn, dtype or floatx())
-
-
-random_bernoulli = random_binomial
-
-
-def dropout(x: Any, level: float, noise_shape: Any = None, seed: int | None = None) -> Any:
-    """Return `x` with a part `level` of it set to 0 and the rest scaled up."""
-    return keras.random.dropout(x, level, noise_shape, seed)
-
-
-def symbolic(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function as it is."""
-    return function
-
-
-def learning_phase() -> int:
-    """Raise `ConfigError`: Keras 3 tells layers alone whether they train."""
-    raise ConfigError("Keras 3 has no learning phase; give the layer's call an argument training=None and read that.")
-
-
-def get_session() -> Any:
-    """Raise `ConfigError`: TensorFlow 2 has no sessions."""
-    raise ConfigError("There are no sessions in TensorFlow 2; call the model, or K.eval a variable, instead.")
-
-
-def set_session(session: Any) -> None:
-    """Raise `ConfigError`: TensorFlow 2 has no sessions."""
-    get_session()

@@ -19,7 +19,6 @@ generators of `[a, b], y`                tuples in place of the lists
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import os
@@ -67,10 +66,11 @@ def install() -> None:
     layer.get_output_at = lambda self, node_index: _tensors_at(self, node_index, 1)
     layer.get_input_at = lambda self, node_index: _tensors_at(self, node_index, 0)
     for name in _OPTIMIZERS:
-        _wrap(getattr(keras.optimizers, name), "__init__", _with_lr)
-    keras.optimizers.Optimizer.lr = property(
-        lambda self: self.learning_rate, lambda self, value: setattr(self, "learning_rate", value)
-    )
+        optimizer = getattr(keras.optimizers, name)
+        _wrap(optimizer, "__init__", _with_lr)
+        optimizer.lr = property(
+            lambda self: self.learning_rate, lambda self, value: setattr(self, "learning_rate", value)
+        )
     training.install(model)
 
 
@@ -150,6 +150,7 @@ def _remembering_weights(original: Callable[..., Any], self: Any, *args: Any, **
     result = original(self, *args, **kwargs)
     # Keras 2 trained the weights that were trainable when the model was compiled.
     self._collected_trainable_weights = self.trainable_weights
+    self._takes_arrays = None
     return result
 
 
@@ -208,6 +209,3 @@ def _with_lr(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any)
             "learning_rate, decay_steps=1, decay_rate=decay)."
         )
     return original(self, *args, **kwargs)
-
-
-_ = contextlib

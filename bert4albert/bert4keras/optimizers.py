@@ -207,22 +207,20 @@ class PiecewiseLinearRate(_Mover):
     own_arguments = {"lr_schedule": {0: 1}}  # noqa: RUF012
 
     def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
-        return old + (new - old) * ops.cast(self._factor(), old.dtype)
-
-    def _factor(self) -> Any:
-        return piecewise_linear(self._step, {int(step): factor for step, factor in self.lr_schedule.items()})
+        return old + (new - old) * ops.cast(_at(self._step, self.lr_schedule), old.dtype)
 
 
-class PiecewiseLinearRateV2(PiecewiseLinearRate):
+class PiecewiseLinearRateV2(Extension):
     """The same for the learning rate, so that everything which uses that follows it."""
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Take a step."""
-        super(_Mover, self).update_step(gradient, variable, learning_rate)
+    own_arguments = {"lr_schedule": {0: 1}}  # noqa: RUF012
 
     def _decayed(self, learning_rate: Any) -> Any:
-        learning_rate = super()._decayed(learning_rate)
-        return learning_rate * ops.cast(self._factor(), K.dtype(learning_rate))
+        return super()._decayed(learning_rate) * ops.cast(_at(self._step, self.lr_schedule), K.dtype(learning_rate))
+
+
+def _at(step: Any, schedule: dict[Any, float]) -> Any:
+    return piecewise_linear(step, {int(point): factor for point, factor in schedule.items()})
 
 
 class GradientAccumulation(Extension):
@@ -403,7 +401,9 @@ _DOES = {
     extend_with_exponential_moving_average_v2,
     extend_with_parameter_wise_lr_v2,
 ) = (_extending(*arguments, v2=True) for arguments in _DOES.values())
-extend_with_piecewise_linear_lr_v2 = _extending(PiecewiseLinearRateV2, "scales the learning rate by a schedule", v2=True)
+extend_with_piecewise_linear_lr_v2 = _extending(
+    PiecewiseLinearRateV2, "scales the learning rate by a schedule", v2=True
+)
 extend_with_piecewise_linear_lr = (
     extend_with_piecewise_linear_lr_v2 if is_tf_keras else _extending(PiecewiseLinearRate, "scales steps by a schedule")
 )

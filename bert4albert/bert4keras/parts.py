@@ -214,7 +214,7 @@ class Norm(Part):
             return self.norm(inputs)
         mean, variance = ops.moments(inputs, axes=-1, keepdims=True)
         normed = (inputs - mean) * ops.rsqrt(variance + self.norm.epsilon)
-        beta, gamma = self.condition(condition, len(inputs.shape))
+        beta, gamma = self.condition(condition, ndim=len(inputs.shape))
         return normed * (ops.cast(self.norm.gamma, gamma.dtype) + gamma) + ops.cast(self.norm.beta, beta.dtype) + beta
 
 
@@ -252,7 +252,8 @@ class SelfAttention(Part):
 
     def call(self, inputs: Any, bias: Any) -> Any:
         """Attend."""
-        return self.attention(inputs, bias)
+        attended, _ = self.attention(inputs, bias)
+        return attended
 
 
 @register

@@ -50,7 +50,7 @@ def lowercase_and_normalize(text: str) -> str:
     return "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
 
 
-class open:
+class open:  # noqa: N801  (its name in bert4keras)
     """Python's `open`, whose lines can also be had by their numbers.
 
     Arguments:
@@ -69,9 +69,9 @@ class open:
         self.name, self.encoding, self.errors = name, encoding, errors
         if indexable and "b" not in mode:
             # Lines are found by bytes, and text files cannot tell where they are while they are read.
-            self.file: Any = builtins.open(name, mode + "b")
+            self.file: Any = builtins.open(name, mode + "b")  # noqa: SIM115
         else:
-            self.file = builtins.open(name, mode, encoding=encoding, errors=errors)
+            self.file = builtins.open(name, mode, encoding=encoding, errors=errors)  # noqa: SIM115
         if indexable:
             self._find_lines(indexable)
 

@@ -20,10 +20,20 @@ from bert4albert.bert4keras.symbolic import Feed, TotalLoss, require_tensorflow
 def install(model: type[keras.Model]) -> None:
     """Add the attributes by which Keras 2 scripts reach into training to the class `keras.Model`."""
     model._make_train_function = make_train_function
-    model.total_loss = property(TotalLoss)
-    model._feed_inputs = property(lambda self: list(self.inputs))
-    model._feed_targets = property(lambda self: [Feed(self, "target") for _ in self.outputs])
-    model._feed_sample_weights = property(lambda self: [Feed(self, "sample_weight") for _ in self.outputs])
+    model.total_loss = _Computed(TotalLoss)
+    model._feed_inputs = _Computed(lambda self: list(self.inputs))
+    model._feed_targets = _Computed(lambda self: [Feed(self, "target") for _ in self.outputs])
+    model._feed_sample_weights = _Computed(lambda self: [Feed(self, "sample_weight") for _ in self.outputs])
+
+
+class _Computed:
+    """An attribute that is computed; unlike a property it gives way to one that a model sets itself."""
+
+    def __init__(self, compute: Callable[[Any], Any]) -> None:
+        self.compute = compute
+
+    def __get__(self, model: Any, kind: Any = None) -> Any:
+        return self if model is None else self.compute(model)
 
 
 def is_from_bert4keras(model: keras.Model) -> bool:
@@ -35,7 +45,7 @@ def is_from_bert4keras(model: keras.Model) -> bool:
 
 
 def make_train_function(model: keras.Model) -> None:
-    """Set `model.train_function` to one that takes a list of arrays, as Keras 2's did, for scripts to call or replace."""
+    """Set `model.train_function` to one that takes a list of arrays, as Keras 2's did, for scripts to replace."""
     require_tensorflow("Replacing a model's train_function")
     model.train_function = None
     model.make_train_function()
@@ -43,8 +53,8 @@ def make_train_function(model: keras.Model) -> None:
 
     def train_on_arrays(arrays: list[Any]) -> list[Any]:
         x, y, _ = _parted(model, arrays)
-        model._logs = on_iterator(iter([(x, y)]))
-        return [np.asarray(ops.convert_to_numpy(value)) for value in keras.tree.flatten(model._logs)]
+        logs = on_iterator(iter([(x, y)]))
+        return [np.asarray(ops.convert_to_numpy(value)) for value in keras.tree.flatten(logs)]
 
     model.train_function = train_on_arrays
     model._takes_arrays = on_iterator

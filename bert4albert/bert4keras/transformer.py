@@ -12,6 +12,7 @@ import keras
 
 from bert4albert.bert4keras import parts
 from bert4albert.bert4keras.backend import gelu_now
+from bert4albert.build import fill
 from bert4albert.checkpoint.resolve import open_source, resolve
 from bert4albert.errors import ConfigError
 from bert4albert.heads import FirstToken
@@ -77,10 +78,12 @@ class BERT:
         settings.setdefault("hidden_act", _own_activation(source.values))
         settings = {**settings, **_heads(settings)}
         self.config, self._plan = resolve(source, self.model_name, **settings)
+        if self.config.has_adapters or self.config.remat:
+            raise ConfigError("depth_lora, depth_bias and remat are not offered here; use bert4albert.build_model.")
         _check(self._plan)
         for key in ("vocab_size", "hidden_size", "embedding_size", "intermediate_size", "num_attention_heads"):
             setattr(self, key, getattr(self.config, key))
-        self.num_hidden_layers = len(self.config.sharing)
+        self.num_hidden_layers = self.config.sharing.depth
         self.max_position = self.config.max_position_embeddings
         self.with_pool, self.with_nsp, self.with_mlm = self.config.with_pool, self.config.with_nsp, self.config.with_mlm
         self.keep_tokens, self.compound_tokens = self.config.keep_tokens, self.config.compound_tokens
@@ -109,7 +112,7 @@ class BERT:
         with weights_follow() if fills else nullcontext():
             self.trunk = Trunk(self.config)
         if self._plan is not None:
-            self.trunk.load_report = self._plan.fill(dict(self.trunk.named_weights()))
+            fill(self.trunk, self._plan)
         self._condition = layer_norm_cond
         self._condition_layer = (layer_norm_cond_hidden_size, layer_norm_cond_hidden_act)
         inputs = self.get_inputs()
@@ -191,18 +194,24 @@ class BERT:
 
     def apply_main_layers(self, inputs: Any, index: int) -> Any:
         """Draw the block application of this index, counted from 0."""
-        block = self.config.sharing[index]
-        layers = self.trunk.encoder.blocks[block]
+        schedule, blocks = self.config.sharing, self.trunk.encoder.blocks
         shared = self.config.num_blocks == 1 and self.config.family == "albert"
-        attention = "Transformer-MultiHeadSelfAttention" if shared else f"Transformer-{block}-MultiHeadSelfAttention"
-        feed_forward = attention.replace("MultiHeadSelfAttention", "FeedForward")
-        x = self._part(parts.SelfAttention, attention, [inputs, self._bias], {"attention": layers.attention})
+
+        def named(layer: str, copy: int) -> str:
+            return f"Transformer-{layer}" if shared else f"Transformer-{copy}-{layer}"
+
+        attention = named("MultiHeadSelfAttention", schedule.attention[index])
+        feed_forward = named("FeedForward", schedule.feed_forward[index])
+        attend, feed = blocks[schedule.attention[index]], blocks[schedule.feed_forward[index]]
+        x = self._part(parts.SelfAttention, attention, [inputs, self._bias], {"attention": attend.attention})
         x = self._sum(f"{attention}-Add", inputs, self._dropout(attention, x))
-        attended = self._norm(f"{attention}-Norm", layers.attention_norm, x)
-        dense = {"intermediate": layers.intermediate, "output_dense": layers.output_dense}
+        copy = schedule.attention_norm[index]
+        attended = self._norm(named("MultiHeadSelfAttention-Norm", copy), blocks[copy].attention_norm, x)
+        dense = {"intermediate": feed.intermediate, "output_dense": feed.output_dense}
         x = self._part(parts.FeedForwardPart, feed_forward, [attended], dense)
         x = self._sum(f"{feed_forward}-Add", attended, self._dropout(feed_forward, x))
-        return self._norm(f"{feed_forward}-Norm", layers.output_norm, x)
+        copy = schedule.output_norm[index]
+        return self._norm(named("FeedForward-Norm", copy), blocks[copy].output_norm, x)
 
     def apply_final_layers(self, inputs: Any) -> Any:
         """Draw the heads; return their outputs, or the sequence where there is none."""
@@ -241,7 +250,7 @@ class BERT:
             values["vocab_size"] = _file_vocabulary(source) or self.vocab_size - added
         _, plan = resolve(source, self.model_name, **reduced)
         _check(plan)
-        self.trunk.load_report = plan.fill(dict(self.trunk.named_weights()))
+        fill(self.trunk, plan)
 
     def save_weights_as_checkpoint(self, filename: str, mapping: Any = None, dtype: Any = None) -> None:
         """Write the weights as a TensorFlow checkpoint with Google's names, and its config beside it.
@@ -313,6 +322,7 @@ def _check(plan: Any) -> None:
     plan.report.exempt |= dict.fromkeys(plan.report.unexpected, "not part of this model")
     plan.report.unexpected.clear()
     plan.check()
+    plan.check_equal()
 
 
 def _file_vocabulary(source: Any) -> int | None:

@@ -1,3 +1,4 @@
+# ruff: noqa: F401
 """bert4keras' layers, and all of Keras' own, as `from bert4keras.layers import *` gave them."""
 
 import keras as _keras
@@ -38,4 +39,4 @@ _OWN = [
     "sequence_masking",
 ]
 
-__all__ = [*_OWN, *(name for name in dir(_keras.layers) if name[0] != "_" and name not in _OWN)]  # noqa: PLE0604
+__all__ = [*_OWN, *(name for name in dir(_keras.layers) if name[0] != "_" and name not in _OWN)]

@@ -61,7 +61,7 @@ class Condition(keras.layers.Layer):
                 dense.build(shape)
         self.built = True
 
-    def call(self, condition: Any, ndim: int) -> tuple[Any, Any]:
+    def call(self, condition: Any, ndim: int = 3) -> tuple[Any, Any]:
         """Return what to add to offset and scale, with axes so that they broadcast to `ndim` ones."""
         if self.hidden_dense is not None:
             condition = self.hidden_dense(condition)
@@ -138,7 +138,7 @@ class ScaleOffset(keras.layers.Layer):
         if not self.conditional:
             return self._scaled(inputs, 0.0, 0.0)
         inputs, condition = inputs
-        beta, gamma = self.condition(condition, len(inputs.shape))
+        beta, gamma = self.condition(condition, ndim=len(inputs.shape))
         return self._scaled(inputs, beta, gamma)
 
     def _scaled(self, inputs: Any, more_beta: Any, more_gamma: Any) -> Any:

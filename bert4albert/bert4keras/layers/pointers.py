@@ -74,7 +74,7 @@ class EfficientGlobalPointer(_Spelling, heads.EfficientGlobalPointer):
     """A global pointer with few weights (kexue.fm/archives/8877); the input is its implicit mask's."""
 
     def _scores(self, hidden_states: Any) -> Any:
-        # bert4keras has queries and keys, and starts and ends, by turns; the head of this package has one after another.
+        # bert4keras has queries and keys, and starts and ends, by turns; the head has one after another.
         pairs = self.pairs(hidden_states)
         labels = ops.transpose(self.labels(pairs), (0, 2, 1)) * 0.5
         products = self._products(ops.concatenate([pairs[..., ::2], pairs[..., 1::2]], axis=-1))

@@ -295,9 +295,8 @@ def _comes_last(name: str) -> bool:
 
 
 def _refuse_special(target: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(target).st_mode):
-            raise OSError(errno.EINVAL, f"{target.name} is a folder, a device or a pipe, not a file")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise OSError(errno.EINVAL, f"{target.name} is a folder, a device or a pipe, not a file")
 
 
 def _flush(path: Path) -> None:
@@ -352,9 +351,7 @@ def _remove_leftovers(folder: Path) -> None:
 def _folder_of(path: Any) -> Path | None:
     if not isinstance(path, str | os.PathLike):
         return None
-    path = Path(path)
-    folder = path if os.path.isdir(path) else path.parent
-    return folder if os.path.isdir(folder) else None
+    return next((folder for folder in (Path(path), Path(path).parent) if os.path.isdir(folder)), None)
 
 
 @contextlib.contextmanager

@@ -143,8 +143,10 @@ class StateSaver:
     def read(self, folder):
         from bert4albert.pretraining.state import read_progress
 
-        version = read_progress(folder / "state.npz")["version"]
+        assert read_progress(folder / "state.npz")
+        # Opened once: another writer may replace the file at any moment.
         with np.load(folder / "state.npz") as arrays:
+            version = json.loads(str(arrays["progress"]))["version"]
             assert (arrays["model/0/kernel"] == version + 1.0).all()
         return version
 

@@ -287,6 +287,27 @@ def test_a_run_that_fails_leaves_the_last_good_state(tmp_path, corpus, monkeypat
 
 
 @pytest.mark.once
+def test_weights_lost_in_the_last_step_are_told_though_its_loss_is_that_before_it(tmp_path, corpus, monkeypatch):
+    folder = tmp_path / "run"
+    run(corpus, folder, dataclasses.replace(RECIPE, steps=2))
+    before = (folder / "state.npz").read_bytes()
+
+    def overflow(self, *args, original=Pretraining.train_on_batch, **options):
+        measured = original(self, *args, **options)
+        self.trunk.embeddings.norm.gamma.assign(np.full(16, np.nan))
+        return measured
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pretraining, "train_on_batch", overflow)
+        with pytest.raises(
+            TrainingError, match=r"gamma holds NaN or infinite numbers after step 3, at a learning rate"
+        ):
+            run(corpus, folder, dataclasses.replace(RECIPE, steps=3))
+    assert (folder / "state.npz").read_bytes() == before
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are reserved with flock, which Windows lacks")
 def test_two_runs_never_share_a_folder(tmp_path, corpus):
     with reserved(tmp_path / "run"), pytest.raises(DataError, match="belongs to a run that is still going"):

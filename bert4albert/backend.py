@@ -102,3 +102,20 @@ def seeded_dropout(model: keras.Model, seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+def random_state() -> np.ndarray | None:
+    """Return the state of the random numbers that no variable holds: PyTorch's; None on other backends."""
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    return torch.random.get_rng_state().numpy()
+
+
+def set_random_state(state: np.ndarray | None) -> None:
+    """Go on from a state that `random_state` returned."""
+    if state is not None and keras.backend.backend() == "torch":
+        import torch
+
+        torch.random.set_rng_state(torch.from_numpy(state))

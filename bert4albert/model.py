@@ -174,7 +174,9 @@ class Trunk(keras.Model):
         self.encoder.freeze_blocks()
 
     def get_config(self) -> dict[str, Any]:
-        """Return the `ModelConfig` with Keras' name and dtype."""
+        """Return the `ModelConfig` with Keras' name and dtype. Raises `ConfigError` for a quantised trunk."""
+        for layer in self._layers_by_key.values():
+            layer.refuse_quantized()
         policy = keras.dtype_policies.serialize(self.encoder.dtype_policy)
         frozen = self.encoder.frozen and not self.embeddings.trainable
         return {**self.config.to_dict(), "name": self.name, "dtype": policy, "frozen_base": frozen}

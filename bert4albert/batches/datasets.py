@@ -31,6 +31,7 @@ class Batches:
         target_padding: What rows of targets are filled up with.
         drop_last: Whether to leave out the examples, new ones each epoch, that do not fill a batch.
         seed: The seed of the orders.
+        first_epoch: The number of the first epoch, where a training goes on: its order is that of this epoch.
 
     Raises:
         DataError: If columns differ in length, have no examples, do not hold numbers, or exceed `maxlen`.
@@ -50,6 +51,7 @@ class Batches:
         target_padding: float = 0,
         drop_last: bool = False,
         seed: int = 0,
+        first_epoch: int = 0,
     ) -> None:
         if batch_size < 1 or multiple < 1:
             raise DataError(f"batch_size={batch_size} and multiple={multiple} must both be 1 or more.")
@@ -74,7 +76,8 @@ class Batches:
                 f"The {self.examples} examples do not fill one batch of {batch_size}: use a smaller batch_size, "
                 "or drop_last=False."
             )
-        self._epochs = count()
+        self.first_epoch = first_epoch
+        self._epochs = count(first_epoch)
 
     def __len__(self) -> int:
         return self.examples // self.batch_size if self.drop_last else -(-self.examples // self.batch_size)
@@ -150,17 +153,40 @@ def predict_in_buckets(
 
     Returns:
         What `model.predict` would return, an array [examples, ...] or a structure of arrays. An axis that follows
-        the length of the batch is as long as in the longest batch, with zeros beyond the shorter ones.
+        the length of the batch is as long as in the longest batch, with zeros beyond the shorter ones. Several
+        threads may ask one model at once.
 
     Raises:
         DataError: As in `Batches`.
     """
     import keras
 
+    from bert4albert.batches.inference import inference_of
+
     batches = Batches(inputs, batch_size=batch_size, shuffle=False, bucket=True, multiple=multiple, maxlen=maxlen)
     plan = batches.plan(0)
-    outputs = [model.predict_on_batch(*batches.take(rows)) for rows in plan]
+    infer = inference_of(model)
+    outputs = [infer(*batches.take(rows)) for rows in plan]
     return keras.tree.map_structure(lambda *parts: _in_order(plan, parts), *outputs)
+
+
+def check_token_ids(inputs: Any, vocab_size: int) -> None:
+    """Raise `DataError` for a token id that has no embedding: some backends would answer with NaN, others at random.
+
+    Arguments:
+        inputs: As in `Batches`; the token ids are the first column.
+        vocab_size: How many word embeddings there are.
+    """
+    column = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
+    column = column[0] if isinstance(column, tuple) else column
+    for index, row in enumerate(column):
+        ids = np.asarray(row)
+        if ids.size and ids.dtype.kind in "iu" and not (ids.min() >= 0 and ids.max() < vocab_size):
+            wrong = ids.max() if ids.max() >= vocab_size else ids.min()
+            raise DataError(
+                f"Example {index} has the token id {wrong}, but the model has {vocab_size} words, from 0 on: use the "
+                "vocabulary that came with the checkpoint."
+            )
 
 
 class _Column:

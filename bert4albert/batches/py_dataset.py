@@ -17,7 +17,7 @@ class BatchesDataset(keras.utils.PyDataset):
     def __init__(self, batches: Batches) -> None:
         super().__init__()
         self._batches = batches
-        self._epochs = count()
+        self._epochs = count(batches.first_epoch)
         self.on_epoch_end()
 
     def __len__(self) -> int:

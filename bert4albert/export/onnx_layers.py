@@ -18,6 +18,7 @@ from bert4albert.layers import (
     Encoder,
     MaskedLMHead,
     MaskedLMTransform,
+    PaddingMask,
     Pooler,
     SentenceHead,
 )
@@ -79,8 +80,7 @@ def _dense(graph: Graph, layer: keras.layers.Dense, x: str) -> str:
 @writes(AttentionMask)
 def _attention_mask(graph: Graph, layer: AttentionMask, token_ids: str, segment_ids: str) -> str:
     positions = _places(graph, token_ids)
-    first = graph("Equal", positions, graph.constant(0, "int64"))
-    visible = graph.expand_dims(graph("Or", graph.cast(token_ids, "bool"), first), 1)
+    visible = graph.expand_dims(_inside(graph, token_ids), 1)
     if layer.config.application == "encoder":
         return visible
     order = graph.expand_dims(positions, 0)
@@ -285,6 +285,17 @@ def _products(graph: Graph, layer: GlobalPointer, pairs: str) -> str:
     query, key = (graph("Gather", split, graph.constant(k, "int64"), axis=0) for k in (0, 1))
     product = graph("MatMul", query, graph("Transpose", key, perm=[0, 1, 3, 2]))
     return graph("Mul", product, _number(graph, size**-0.5))
+
+
+@writes(PaddingMask)
+def _padding_mask(graph: Graph, layer: PaddingMask, token_ids: str) -> str:
+    return _inside(graph, token_ids)
+
+
+def _inside(graph: Graph, token_ids: str) -> str:
+    """Return what is no padding, as `layers.padding_mask` says it."""
+    first = graph("Equal", _places(graph, token_ids), graph.constant(0, "int64"))
+    return graph("Or", graph.cast(token_ids, "bool"), first)
 
 
 def _places(graph: Graph, value: str) -> str:

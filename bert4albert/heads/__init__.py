@@ -2,6 +2,7 @@
 
 from bert4albert.heads.conditional_norm import ConditionalLayerNormalization
 from bert4albert.heads.crf import CRF
+from bert4albert.heads.exits import ExitHeads, exits_loss
 from bert4albert.heads.half_pointers import CasRelLoss, ObjectPointers, SubjectSampler, power_crossentropy
 from bert4albert.heads.pointers import EfficientGlobalPointer, GlobalPointer, multilabel_crossentropy, span_loss
 from bert4albert.heads.pooling import FirstToken, MeanPooling
@@ -11,11 +12,13 @@ __all__ = [
     "CasRelLoss",
     "ConditionalLayerNormalization",
     "EfficientGlobalPointer",
+    "ExitHeads",
     "FirstToken",
     "GlobalPointer",
     "MeanPooling",
     "ObjectPointers",
     "SubjectSampler",
+    "exits_loss",
     "multilabel_crossentropy",
     "power_crossentropy",
     "span_loss",

@@ -27,7 +27,7 @@ class SubjectSampler(keras.layers.Layer):
     The two need not belong together; such a subject has no objects, which is worth learning too.
 
     Call arguments:
-        token_ids: int [batch, length].
+        attention_mask: [batch, length], of which only the length matters.
         relations: int [batch, count, 5], as (subject's first token, its last, predicate, object's first, its last);
             rows that begin with 0 are padding.
 
@@ -39,18 +39,23 @@ class SubjectSampler(keras.layers.Layer):
         super().__init__(**kwargs)
         self.seed_generator = keras.random.SeedGenerator()
 
-    def call(self, token_ids: Any, relations: Any) -> Any:
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings."""
+        return super().get_config()
+
+    def call(self, attention_mask: Any, relations: Any) -> Any:
         """Draw one subject a text."""
-        true = _positions(relations[:, :, :2], ops.shape(token_ids)[1])
+        length = ops.shape(attention_mask)[1]
+        true = _positions(relations[:, :, :2], length)
         noise = keras.random.uniform(ops.shape(true), seed=self.seed_generator)
         start = ops.argmax(ops.where(true[:, :, 0], noise[:, :, 0], 0), axis=1)
-        after = ops.arange(ops.shape(token_ids)[1])[None] >= start[:, None]
+        after = ops.arange(length)[None] >= start[:, None]
         end = ops.argmax(ops.where(ops.logical_and(true[:, :, 1], after), noise[:, :, 1], 0), axis=1)
         return ops.cast(ops.stack([start, end], axis=1), "int32")
 
-    def compute_output_spec(self, token_ids: Any, relations: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, attention_mask: Any, relations: Any) -> keras.KerasTensor:
         """Return [batch, 2]."""
-        return keras.KerasTensor((token_ids.shape[0], 2), dtype="int32")
+        return keras.KerasTensor((attention_mask.shape[0], 2), dtype="int32")
 
 
 @register
@@ -116,7 +121,7 @@ class CasRelLoss(keras.layers.Layer):
     """The loss of both pairs of half pointers, summed over the tokens and predicates of each text.
 
     Call arguments:
-        token_ids: int [batch, length]; 0 is padding, which never counts.
+        attention_mask: bool or 0/1 [batch, length], false on padding, which never counts.
         relations, subject: as in `SubjectSampler`.
         subject_logits: [batch, length, 2].
         object_logits: [batch, length, predicates, 2], of this subject.
@@ -125,7 +130,14 @@ class CasRelLoss(keras.layers.Layer):
         [batch].
     """
 
-    def call(self, token_ids: Any, relations: Any, subject: Any, subject_logits: Any, object_logits: Any) -> Any:
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings."""
+        return super().get_config()
+
+    def call(self, attention_mask: Any, relations: Any, subject: Any, subject_logits: Any, object_logits: Any) -> Any:
         """Return the loss of each text."""
         length, predicates = ops.shape(object_logits)[1], object_logits.shape[2]
         subjects = _positions(relations[:, :, :2], length)
@@ -135,11 +147,11 @@ class CasRelLoss(keras.layers.Layer):
         objects = ops.einsum("bnil,bnp->blpi", token, predicate) > 0
         losses = ops.sum(power_crossentropy(subjects, subject_logits, SUBJECT_POWER), axis=2)
         losses = losses + ops.sum(power_crossentropy(objects, object_logits, OBJECT_POWER), axis=(2, 3))
-        return ops.sum(ops.where(ops.not_equal(token_ids, 0), losses, 0), axis=1)
+        return ops.sum(ops.where(ops.cast(attention_mask, "bool"), losses, 0), axis=1)
 
-    def compute_output_spec(self, token_ids: Any, *_: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, attention_mask: Any, *_: Any) -> keras.KerasTensor:
         """Return [batch]."""
-        return keras.KerasTensor(token_ids.shape[:1], dtype=self.compute_dtype)
+        return keras.KerasTensor(attention_mask.shape[:1], dtype=self.compute_dtype)
 
 
 def power_crossentropy(targets: Any, logits: Any, power: int) -> Any:

@@ -16,19 +16,27 @@ class MeanPooling(keras.layers.Layer):
 
     Call arguments:
         hidden_states: [batch, length, hidden_size].
-        token_ids: [batch, length]; 0 is padding.
+        attention_mask: bool or 0/1 [batch, length], false on padding.
 
     Returns:
         [batch, hidden_size].
     """
 
-    def call(self, hidden_states: Any, token_ids: Any) -> Any:
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings."""
+        return super().get_config()
+
+    def call(self, hidden_states: Any, attention_mask: Any) -> Any:
         """Return the mean over the positions that are not padding."""
+        inside = ops.cast(ops.cast(attention_mask, "bool"), hidden_states.dtype)
         # Indexing with None instead would need more than plain LiteRT has.
-        weights = ops.expand_dims(ops.cast(ops.not_equal(token_ids, 0), hidden_states.dtype), 2)
+        weights = ops.expand_dims(inside, 2)  # [batch, length, 1]
         return ops.sum(hidden_states * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
 
-    def compute_output_shape(self, hidden_states_shape: Any, token_ids_shape: Any = None) -> Any:
+    def compute_output_shape(self, hidden_states_shape: Any, attention_mask_shape: Any = None) -> Any:
         """Return [batch, hidden_size]."""
         return (hidden_states_shape[0], hidden_states_shape[-1])
 
@@ -36,6 +44,13 @@ class MeanPooling(keras.layers.Layer):
 @register
 class FirstToken(keras.layers.Layer):
     """Take the hidden state of [CLS]: [batch, length, hidden_size] to [batch, hidden_size]."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings."""
+        return super().get_config()
 
     def call(self, hidden_states: Any) -> Any:
         """Return the first position."""

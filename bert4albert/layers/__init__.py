@@ -9,6 +9,7 @@ from bert4albert.layers.attention import AttentionMask, padding_mask
 from bert4albert.layers.embeddings import Embeddings
 from bert4albert.layers.encoder import Block, Encoder, EncoderOutput, Step
 from bert4albert.layers.heads import MaskedLMHead, MaskedLMTransform, Pooler, SentenceHead
+from bert4albert.layers.masks import PaddingMask, padding_of
 
 __all__ = [
     "CRF",
@@ -25,12 +26,14 @@ __all__ = [
     "MaskedLMHead",
     "MaskedLMTransform",
     "ObjectPointers",
+    "PaddingMask",
     "Pooler",
     "SentenceHead",
     "Step",
     "SubjectSampler",
     "multilabel_crossentropy",
     "padding_mask",
+    "padding_of",
     "power_crossentropy",
     "span_loss",
 ]

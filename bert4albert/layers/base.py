@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import keras
 
 from bert4albert.config import ModelConfig
+from bert4albert.errors import ConfigError
 
 
 def activation(name: str) -> Callable[[Any], Any]:
@@ -57,8 +58,20 @@ class ConfiguredLayer(keras.layers.Layer):
         self.config = config if isinstance(config, ModelConfig) else ModelConfig.from_dict(config)
 
     def get_config(self) -> dict[str, Any]:
-        """Return Keras' own settings and the `ModelConfig`."""
+        """Return Keras' own settings and the `ModelConfig`. Raises `ConfigError` for a quantised layer."""
+        self.refuse_quantized()
         return {**super().get_config(), "config": self.config.to_dict()}
+
+    def refuse_quantized(self) -> None:
+        """Raise `ConfigError` if a sub-layer is quantised: a config cannot say so, and its weights would not load."""
+        for part in self.parts().values():
+            if isinstance(part, ConfiguredLayer):
+                part.refuse_quantized()
+            elif getattr(part, "quantization_mode", None) is not None:
+                raise ConfigError(
+                    f"The layer {part.path} is quantised ({part.quantization_mode}), which a saved file cannot say: "
+                    "save the model before quantising it, and quantise it again after loading."
+                )
 
     def parts(self) -> dict[str, keras.layers.Layer]:
         """Return the sub-layers that hold weights, by their canonical names."""

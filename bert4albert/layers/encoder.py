@@ -180,6 +180,20 @@ class Encoder(ConfiguredLayer):
             output = EncoderOutput([*output.hidden_states, hidden_states], before_norm, [*output.cache, *updated])
         return output
 
+    def at_depth(self, depth: int, hidden_states: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Run one block application alone.
+
+        Arguments:
+            depth: which one, counted from 0.
+            hidden_states: [batch, length, hidden_size], the output of the one before.
+            bias: as `attention_bias` gives it.
+
+        Returns:
+            [batch, length, hidden_size].
+        """
+        step = Step(adapter=self.adapters[depth] if self.adapters else None)
+        return self._apply(depth, step, hidden_states, bias)[0]
+
     def _apply(
         self, depth: int, step: Step, hidden_states: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, Tensor, list[KeysAndValues]]:

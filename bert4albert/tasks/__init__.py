@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from bert4albert.tasks.classification import TextClassifier, pooled_output
+    from bert4albert.tasks.classification import TextClassifier
+    from bert4albert.tasks.embedding import TextEmbedder, cosine_similarity
+    from bert4albert.tasks.fill_mask import FillMask
+    from bert4albert.tasks.pooled import pooled_output
     from bert4albert.tasks.reading_comprehension import ReadingComprehension
     from bert4albert.tasks.relations import RelationExtractor
     from bert4albert.tasks.seq2seq import Seq2Seq
@@ -19,7 +22,10 @@ _HOME = {
     "Task": "task",
     "load_task": "task",
     "TextClassifier": "classification",
-    "pooled_output": "classification",
+    "TextEmbedder": "embedding",
+    "cosine_similarity": "embedding",
+    "FillMask": "fill_mask",
+    "pooled_output": "pooled",
     "RelationExtractor": "relations",
     "ReadingComprehension": "reading_comprehension",
     "Seq2Seq": "seq2seq",
@@ -27,12 +33,15 @@ _HOME = {
 }
 
 __all__ = [
+    "FillMask",
     "ReadingComprehension",
     "RelationExtractor",
     "Seq2Seq",
     "Tagger",
     "Task",
     "TextClassifier",
+    "TextEmbedder",
+    "cosine_similarity",
     "load_task",
     "pooled_output",
 ]

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +47,9 @@ class _Judge:
     """
 
     def __init__(self, task: Task, data: Any) -> None:
-        if not isinstance(data, str | os.PathLike):
-            data = list(data)
+        data = list(data) if isinstance(data, Iterator) else data
         self.examples = _examples(task, data)
-        self.texts = data if self.examples is None else [task.text_of(example) for example in self.examples]
+        self.texts = task.texts(data) if self.examples is None else [task.text_of(example) for example in self.examples]
         self.answers = task.predict(self.texts)
         if not self.answers:
             raise DataError("There are no texts to answer: give at least one.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from bert4albert.errors import DataError
 from bert4albert.model import Trunk
-from bert4albert.tasks.data_files import read_json
+from bert4albert.tasks.data_files import json_cell
+from bert4albert.tasks.example import WEIGHT, Example, Fields, checked_text, plain, weight_of
 from bert4albert.tasks.seq2seq import Seq2Seq
 from bert4albert.tasks.text_metrics import character_f1, normalised
 from bert4albert.text import Tokenizer
@@ -33,7 +33,7 @@ class ReadingComprehension(Seq2Seq):
     nothing, the answer is ''. Source: Su Jianlin, bert4keras, task_reading_comprehension_by_seq2seq.
 
     An example is `{"question": ..., "passages": [{"passage": ..., "answer": ...}, ...]}`, an empty or missing answer
-    where the passage has none; files are JSON lists or lines of such objects. A text for `predict` is
+    where the passage has none, and perhaps with 'weight'. A text for `predict` is
     `(question, [passage, ...])`, or an example.
 
     Arguments:
@@ -46,6 +46,12 @@ class ReadingComprehension(Seq2Seq):
     """
 
     metric = "score"
+    fields = Fields(
+        {"question": ("question",), "passages": ("passages",)},
+        None,
+        "It must be {'question': ..., 'passages': [{'passage': ..., 'answer': ...}, ...]} or, to predict, "
+        "(question, [passage, ...]).",
+    )
 
     def __init__(
         self,
@@ -66,29 +72,52 @@ class ReadingComprehension(Seq2Seq):
         """Return the constructor's keyword arguments as JSON values."""
         return {**super().settings(), "question_maxlen": self.question_maxlen, "extractive": self.extractive}
 
-    def read_file(self, path: str | os.PathLike[str]) -> list[Any]:
-        """Return the examples of a JSON file."""
-        return read_json(path)
+    def cell(self, part: str, text: str, place: str) -> Any:
+        """Return the passages, which a table has as JSON."""
+        return json_cell(text, place) if part == "passages" else text
 
-    def check(self, examples: Sequence[Any]) -> None:
-        """Raise `DataError` for an example without a question, or with passages that are not as expected."""
-        for number, example in enumerate(examples):
-            _question_of(example, f"Example {number}")
+    def text(self, value: Any, place: str = "The text") -> Question:
+        """Return the question and the passages of an example, or of (question, [passage, ...])."""
+        if isinstance(value, Example):
+            return value.text
+        value = plain(value)
+        parts = (value.get("question"), plain(value.get("passages"))) if isinstance(value, Mapping) else value
+        if not isinstance(parts, list | tuple) or len(parts) != 2 or not isinstance(parts[1], list | tuple):
+            raise DataError(f"{place} is {value!r:.80}. {self.fields.expected}")
+        passages = [plain(p.get("passage") if isinstance(p, Mapping) else p) for p in parts[1]]
+        if not isinstance(plain(parts[0]), str) or not all(isinstance(passage, str) for passage in passages):
+            raise DataError(f"{place} is {value!r:.80}. {self.fields.expected}")
+        return Question(
+            checked_text(parts[0], place, "question"), [checked_text(text, place, "passage") for text in passages]
+        )
 
-    def text_of(self, example: Any) -> Question:
-        """Return the question and the passages of an example."""
-        return _question_of(example, "An example")
+    def example(self, value: Any, place: str = "The example") -> Example:
+        """Return the example of a row with a question and passages."""
+        if isinstance(value, Example):
+            return value
+        question = self.text(value, place)
+        passages = value["passages"] if isinstance(value, Mapping) else value[1]
+        weight = weight_of(value.get(WEIGHT, 1.0), place) if isinstance(value, Mapping) else 1.0
+        return Example(question, self.answer(passages, question, place), weight, place)
+
+    def answer(self, value: Any, text: Any, place: str) -> list[str]:
+        """Return the answer of each passage, '' where it has none."""
+        answers = [passage.get("answer") if isinstance(passage, Mapping) else None for passage in value]
+        return ["" if answer is None else checked_text(answer, place, "answer") for answer in answers]
+
+    def example_of_row(self, encoded: _Questions) -> Sequence[int]:
+        """Return which question each row belongs to."""
+        return [question for question, _ in encoded.place_of_row]
 
     def encode(self, texts: Sequence[Any]) -> _Questions:
         """Return the tokenised questions and passages."""
-        questions = [_question_of(text, f"Text {number}") for number, text in enumerate(texts)]
-        return _Questions(self.tokenizer, questions, self.maxlen, self.question_maxlen)
+        return _Questions(self.tokenizer, texts, self.maxlen, self.question_maxlen)
 
     def columns(self, examples: Sequence[Any], encoded: _Questions) -> tuple:
         """Return the columns of `Seq2Seq`, a row for each passage or piece of one."""
         targets = []
         for row, (question, passage) in enumerate(encoded.place_of_row):
-            answers = _answers_of(examples[question])
+            answers = self.example(examples[question]).answer
             # A passage has an answer where any of the question's answers stands in it, its own before the others.
             wanted = [answers[passage], *answers]
             spans = [encoded.pieces.find(row, answer) for answer in wanted if answer]
@@ -121,8 +150,8 @@ class ReadingComprehension(Seq2Seq):
     def score(self, examples: Sequence[Any], answers: Sequence[Any]) -> dict[str, float]:
         """Return accuracy, F1 of characters, and their mean as 'score'; the best of a question's answers counts."""
         accuracies, f1s = [], []
-        for example, answer in zip(examples, answers, strict=True):
-            expected = {normalised(text) for text in _answers_of(example)}
+        for example, answer in zip(map(self.example, examples), answers, strict=True):
+            expected = {normalised(text) for text in example.answer}
             # Where some passage has the answer, to say nothing is wrong.
             expected = (expected - {""}) or {""}
             given = normalised(answer)
@@ -224,22 +253,3 @@ def _continuations(passage: Sequence[int], tokens: Sequence[int]) -> set[int]:
     """Return the tokens that come after these ones somewhere in a passage."""
     count = len(tokens)
     return {passage[i + count] for i in range(len(passage) - count) if passage[i : i + count] == tokens}
-
-
-def _question_of(text: Any, name: str) -> Question:
-    """Return the question and passages of an example or a text; DataError where they are not as expected."""
-    parts = (text.get("question"), text.get("passages")) if isinstance(text, Mapping) else text
-    if isinstance(parts, list | tuple) and len(parts) == 2 and isinstance(parts[1], list | tuple):
-        question = parts[0]
-        passages: list[Any] = [p.get("passage") if isinstance(p, Mapping) else p for p in parts[1]]
-        if isinstance(question, str) and all(isinstance(passage, str) for passage in passages):
-            return Question(question, passages)
-    raise DataError(
-        f"{name} must be {{'question': ..., 'passages': [{{'passage': ..., 'answer': ...}}, ...]}} or, to predict, "
-        f"(question, [passage, ...]); it is {text!r:.80}."
-    )
-
-
-def _answers_of(example: Mapping[str, Any]) -> list[str]:
-    """Return the answer of each passage, '' where it has none."""
-    return [passage.get("answer") or "" for passage in example["passages"]]

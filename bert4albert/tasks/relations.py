@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from bert4albert.batches import make_dataset
-from bert4albert.errors import ConfigError, DataError
+from bert4albert.batches import pad
+from bert4albert.errors import ConfigError, DataError, require_choice
 from bert4albert.heads.half_pointers import (
     INITIAL_LOGIT,
     OBJECT_POWER,
@@ -20,11 +19,13 @@ from bert4albert.heads.half_pointers import (
     SubjectSampler,
 )
 from bert4albert.heads.pointers import GlobalPointer, span_loss
+from bert4albert.layers import padding_of
 from bert4albert.model import Trunk
-from bert4albert.tasks.data_files import read_json
+from bert4albert.tasks.data_files import json_cell
+from bert4albert.tasks.example import Fields, plain
 from bert4albert.tasks.task import Task
 from bert4albert.text import Tokenizer
-from bert4albert.text.spans import TokenizedTexts, check_choice, precision_recall_f1
+from bert4albert.text.spans import TokenizedTexts, precision_recall_f1
 
 METHODS = ("casrel", "gplinker")
 # No text has as many; it keeps an untrained model from pairing all spans of a text with one another.
@@ -45,7 +46,7 @@ class RelationExtractor(Task):
     """Find triples (subject, predicate, object).
 
     An example is `{"text": ..., "spo_list": [{"subject": ..., "predicate": ..., "object": ...}, ...]}`, where each
-    entry may also be a triple; or `(text, [(subject, predicate, object), ...])`. Files have such a JSON object a line.
+    entry may also be a triple, and perhaps with 'weight'; or `(text, [(subject, predicate, object), ...])`.
     Subjects and objects that are not in the text cannot be learnt, and count as missed in the evaluation. Answers are
     lists of `Relation`; a relation is right if its three texts are.
 
@@ -60,6 +61,11 @@ class RelationExtractor(Task):
     """
 
     metric = "f1"
+    fields = Fields(
+        {"text": ("text",)},
+        "spo_list",
+        "An example must be {'text': ..., 'spo_list': [...]} or (text, [(subject, predicate, object), ...]).",
+    )
 
     def __init__(
         self,
@@ -72,7 +78,7 @@ class RelationExtractor(Task):
         maxlen: int = 128,
     ) -> None:
         super().__init__(backbone, tokenizer, maxlen=maxlen)
-        check_choice("method", method, METHODS)
+        require_choice("method", method, METHODS)
         self.predicates = None if predicates is None else list(predicates)
         self.method = method
         self.dropout = dropout
@@ -88,23 +94,31 @@ class RelationExtractor(Task):
         own = {"predicates": self.predicates, "method": self.method, "dropout": self.dropout}
         return {**super().settings(), **own}
 
-    def read_file(self, path: str | os.PathLike[str]) -> list[Any]:
-        """Return the examples of a file with a JSON object a line."""
-        return read_json(path)
+    def cell(self, part: str, text: str, place: str) -> Any:
+        """Return the triples, which a table has as JSON."""
+        return json_cell(text, place) if part == "spo_list" else text
+
+    def answer(self, value: Any, text: str, place: str) -> list[tuple[str, str, str]]:
+        """Return the triples of strings."""
+        if not isinstance(value, list | tuple):
+            raise DataError(f"{place} has the triples {value!r:.80}. {self.fields.expected}")
+        return [_triple(plain(spo), place) for spo in value]
 
     def learn(self, examples: Sequence[Any]) -> None:
         """Take the predicates from the training set, if none were given."""
         if self.predicates is None:
-            self.predicates = sorted({predicate for example in examples for _, predicate, _ in _split(example)[1]})
+            answers = [example.answer for example in map(self.example, examples)]
+            self.predicates = sorted({predicate for answer in answers for _, predicate, _ in answer})
 
     def check(self, examples: Sequence[Any]) -> None:
         """Raise `DataError` for predicates that the extractor does not have."""
-        for number, example in enumerate(examples):
-            for _, predicate, _ in _split(example)[1]:
-                if predicate not in (self.predicates or []):
+        known = set(self.predicates or [])
+        for example in map(self.example, examples):
+            for _, predicate, _ in example.answer:
+                if predicate not in known:
                     raise DataError(
-                        f"Example {number} has the predicate {predicate!r}, which is none of the "
-                        f"{len(self.predicates or [])} predicates of this extractor."
+                        f"{example.place} has the predicate {predicate!r}, which is none of the "
+                        f"{len(known)} predicates of this extractor."
                     )
 
     def build_model(self) -> keras.Model:
@@ -112,10 +126,6 @@ class RelationExtractor(Task):
         if not self.predicates:
             raise ConfigError("The extractor has no predicates yet: give predicates=[...], or fit it first.")
         return self._head.build(len(self.predicates))
-
-    def text_of(self, example: Any) -> str:
-        """Return the text of an example."""
-        return _split(example)[0]
 
     def encode(self, texts: Sequence[str]) -> TokenizedTexts:
         """Return the tokenised texts."""
@@ -127,16 +137,16 @@ class RelationExtractor(Task):
         relations = []
         for row, text in enumerate(encoded.text_of_row):
             found: list[tuple[int, ...]] = []
-            for subject, predicate, object_ in _split(examples[text])[1]:
+            for subject, predicate, object_ in self.example(examples[text]).answer:
                 subject_tokens, object_tokens = encoded.find(row, subject), encoded.find(row, object_)
                 if subject_tokens is not None and object_tokens is not None:
                     found.append((*subject_tokens, index[predicate], *object_tokens))
             relations.append(found)
         return self._head.columns(encoded.inputs, relations)
 
-    def dataset(self, examples: Sequence[Any], encoded: TokenizedTexts, batch_size: int, seed: int) -> Any:
-        """Return what `keras.Model.fit` trains on; padding of spans has the target -1."""
-        return make_dataset(*self.columns(examples, encoded), batch_size=batch_size, target_padding=-1, seed=seed)
+    def example_of_row(self, encoded: TokenizedTexts) -> Sequence[int]:
+        """Return which text each row is a piece of."""
+        return encoded.text_of_row
 
     def decode(self, encoded: TokenizedTexts, batch_size: int = 32, **thresholds: float) -> list[list[Relation]]:
         """Return the relations found in each text, in order.
@@ -159,7 +169,7 @@ class RelationExtractor(Task):
 
     def score(self, examples: Sequence[Any], answers: Sequence[Any]) -> dict[str, float]:
         """Return precision, recall and F1 of whole triples, over all texts together."""
-        expected = [set(_split(example)[1]) for example in examples]
+        expected = [set(example.answer) for example in map(self.example, examples)]
         return precision_recall_f1(expected, [{relation[:3] for relation in answer} for answer in answers])
 
 
@@ -189,9 +199,10 @@ class _CasRel:
             predicates, kernel_initializer=self.task.initializer(), dtype=dtype, name="object_pointers"
         )
         relations = keras.Input((None, 5), dtype="int32", name="relations")
-        subject = SubjectSampler(dtype=dtype, name="subject_sampler")(trunk.inputs[0], relations)
+        inside = padding_of(trunk)
+        subject = SubjectSampler(dtype=dtype, name="subject_sampler")(inside, relations)
         loss = CasRelLoss(dtype=dtype, name="casrel_loss")(
-            trunk.inputs[0], relations, subject, subject_logits, objects(before_norm, subject)
+            inside, relations, subject, subject_logits, objects(before_norm, subject)
         )
         # To predict, the same layers in two steps.
         self._subject_model = keras.Model(trunk.inputs, [subject_logits, before_norm])
@@ -206,7 +217,9 @@ class _CasRel:
     @staticmethod
     def columns(inputs: tuple, relations: Sequence[Sequence[tuple[int, ...]]]) -> tuple:
         # The relations are an input: the model itself draws a subject of each text at each step.
-        return (*inputs, [found or [(0, 0, 0, 0, 0)] for found in relations]), np.zeros(len(relations))
+        # Of one width of their own: a text may have more relations than the model has positions.
+        padded = pad([found or [(0, 0, 0, 0, 0)] for found in relations])
+        return (*inputs, padded), np.zeros(len(relations))
 
     def relations(
         self, inputs: tuple, batch_size: int, start_threshold: float = 0.6, end_threshold: float = 0.5
@@ -253,6 +266,7 @@ class _GPLinker:
         trunk, dtype = self.task.backbone, self.task.backbone.encoder.variable_dtype
         hidden = keras.layers.Dropout(self.task.dropout, dtype=dtype, name="head_dropout")(trunk.hidden_states[-1])
 
+        inside = padding_of(trunk)
         spread = keras.initializers.LecunNormal(seed=self.task.initializer().seed)
 
         def pointer(name: str, heads: int, linking: bool) -> Any:
@@ -264,7 +278,7 @@ class _GPLinker:
                 dtype=dtype,
                 name=name,
             )
-            return layer(hidden, trunk.inputs[0])
+            return layer(hidden, inside)
 
         outputs = pointer("entities", 2, False), pointer("heads", predicates, True), pointer("tails", predicates, True)
         return keras.Model(trunk.inputs, outputs)
@@ -280,7 +294,7 @@ class _GPLinker:
             )
             for column, spans_of_row in zip(targets, spans, strict=True):
                 column.append(sorted(spans_of_row) or [(-1, -1, -1)])
-        return inputs, targets
+        return inputs, tuple(pad(column, value=-1) for column in targets)
 
     def relations(
         self, inputs: tuple, batch_size: int, threshold: float = 0.0
@@ -306,21 +320,16 @@ def _best(scores: np.ndarray, threshold: float) -> np.ndarray:
     return cells[order[:_MOST_CANDIDATES]].T
 
 
-def _split(example: Any) -> tuple[str, list[tuple[str, str, str]]]:
-    """Return the text and the triples of an example."""
-    parts = (example.get("text"), example.get("spo_list")) if isinstance(example, Mapping) else tuple(example)
-    if len(parts) != 2 or not isinstance(parts[0], str) or not isinstance(parts[1], list | tuple):
-        raise DataError(
-            f"An example must be {{'text': ..., 'spo_list': [...]}} or (text, [(subject, predicate, object), ...]), "
-            f"not {example!r:.80}."
-        )
-    return parts[0], [_triple(spo) for spo in parts[1]]
-
-
-def _triple(spo: Any) -> tuple[str, str, str]:
-    values = [spo.get(key) for key in ("subject", "predicate", "object")] if isinstance(spo, Mapping) else list(spo)
+def _triple(spo: Any, place: str) -> tuple[str, str, str]:
+    """Return (subject, predicate, object) of one relation; `DataError` for anything else."""
+    values = [spo.get(key) for key in ("subject", "predicate", "object")] if isinstance(spo, Mapping) else spo
+    if not isinstance(values, list | tuple):
+        values = []
     # DuIE 2.0 gives objects as {'@value': ...}.
     texts = [value.get("@value") if isinstance(value, Mapping) else value for value in values]
     if len(texts) != 3 or not all(isinstance(text, str) for text in texts):
-        raise DataError(f"A relation must have a subject, a predicate and an object, all strings, not {spo!r:.80}.")
+        raise DataError(
+            f"{place} has the relation {spo!r:.80}. "
+            "A relation must have a subject, a predicate and an object, all strings."
+        )
     return str(texts[0]), str(texts[1]), str(texts[2])

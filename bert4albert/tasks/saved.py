@@ -10,11 +10,13 @@ from typing import Any
 
 import keras
 
+from bert4albert import tasks
 from bert4albert.checkpoint.formats.h5_weights import count_numbers
 from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.config import ModelConfig
-from bert4albert.errors import DataError, require_choice
-from bert4albert.files import read_json
+from bert4albert.errors import DataError, did_you_mean, require_choice
+from bert4albert.files import read_json, reading
+from bert4albert.model import Trunk
 from bert4albert.text import Tokenizer
 
 TASK_FILE, CONFIG_FILE, WEIGHTS_FILE = "task.json", "config.json", "model.weights.h5"
@@ -82,6 +84,36 @@ def task_json(task: str, settings: dict[str, Any], policy: Any, tokenizer: Token
         "vocabulary": tokenizer.digest,
     }
     return as_json(values)
+
+
+def load_saved(folder: Path, task_class: type[Any] | None, dtype: Any) -> Any:
+    """Return the task in a folder; arguments as in `Task.load`, without a class it is that of the folder."""
+    with reading(folder):
+        saved = read_saved(folder)
+        if task_class is not None and saved.task != task_class.__name__:
+            raise DataError(f"{folder} holds a {saved.task}, not a {task_class.__name__}: use load_task(folder).")
+        task_class = task_class or _task_class(saved.task, folder)
+        tokenizer = saved.tokenizer()
+        trunk = Trunk(saved.config, dtype=saved.dtype if dtype is None else dtype)
+        try:
+            task = task_class(trunk, tokenizer, **saved.settings)
+        except (TypeError, ValueError) as error:
+            raise saved.unusable(error) from error
+        saved.refuse_larger(task.build_model)
+        try:
+            task.model.load_weights(folder / WEIGHTS_FILE)
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{folder / WEIGHTS_FILE} does not hold this task's weights: {error}") from error
+    return task
+
+
+def _task_class(name: str, folder: Path) -> type[Any]:
+    """Return the class of a task of this package by its name. Raises `DataError` where there is none."""
+    found = getattr(tasks, name, None)
+    if isinstance(found, type) and issubclass(found, tasks.Task):
+        return found
+    hint = did_you_mean(name, tasks.__all__)
+    raise DataError(f"{folder} holds a task {name!r} that this version does not have.{hint} Use the class's own load.")
 
 
 def as_json(values: dict[str, Any]) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from bert4albert.batches import pad
-from bert4albert.errors import ConfigError, DataError
+from bert4albert.errors import ConfigError
 from bert4albert.generation import generate
 from bert4albert.model import Trunk
-from bert4albert.tasks.data_files import read_json, read_table
+from bert4albert.tasks.example import Fields, checked_text
 from bert4albert.tasks.task import Task
 from bert4albert.tasks.text_metrics import normalised, rouge_l
 from bert4albert.text import Tokenizer
@@ -25,8 +23,7 @@ class Seq2Seq(Task):
 
     The input is [CLS] source [SEP] target [SEP] with segments 0 and 1: the source sees all of itself, each token of
     the target what comes before it (UniLM, arXiv:1905.03197). The loss is on the target alone. An example is
-    `(source, target)` or `{"source": ..., "target": ...}`. Files have a tab between the two, or are JSON (.json,
-    .jsonl): a list of such examples, or an object a line.
+    `(source, target)` or a row with 'source', 'target' and perhaps 'weight'. Tab-separated files need no header.
 
     Arguments:
         backbone: a trunk from `build_model(..., application='unilm')`.
@@ -36,6 +33,12 @@ class Seq2Seq(Task):
     """
 
     metric = "rouge_l"
+    fields = Fields(
+        {"source": ("source",)},
+        "target",
+        "It must be (source, target) or {'source': ..., 'target': ...}, two texts.",
+        {2: ("source", "target")},
+    )
 
     def __init__(self, backbone: Trunk, tokenizer: Tokenizer, *, maxlen: int = 256, target_maxlen: int = 32) -> None:
         super().__init__(backbone, tokenizer, maxlen=maxlen)
@@ -56,14 +59,9 @@ class Seq2Seq(Task):
         """Return the constructor's keyword arguments as JSON values."""
         return {**super().settings(), "target_maxlen": self.target_maxlen}
 
-    def read_file(self, path: str | os.PathLike[str]) -> list[Any]:
-        """Return the examples of a tab-separated file, or of one of JSON."""
-        return read_json(path) if _is_json(path) else list(read_table(path))
-
-    def check(self, examples: Sequence[Any]) -> None:
-        """Raise `DataError` for an example that is not two texts."""
-        for number, example in enumerate(examples):
-            _pair(example, f"Example {number}")
+    def answer(self, value: Any, text: Any, place: str) -> Any:
+        """Return the target."""
+        return checked_text(value, place, "target")
 
     def build_model(self) -> keras.Model:
         """Return a model on ids and the positions to predict from, [batch, count], that gives logits of words."""
@@ -73,17 +71,13 @@ class Seq2Seq(Task):
         logits = trunk.word_logits(trunk.hidden_states[-1], positions)
         return keras.Model([*trunk.inputs[:2], positions], logits)
 
-    def text_of(self, example: Any) -> Any:
-        """Return the source of an example."""
-        return _pair(example, "An example")[0]
-
     def encode(self, texts: Sequence[Any]) -> Any:
         """Return the token ids of each source."""
         return self.tokenizer.encode_many(texts, maxlen=self.maxlen)[0]
 
     def columns(self, examples: Sequence[Any], encoded: Any) -> tuple:
         """Return ids, segments and positions; the target token at each position; 1 where there is one, else 0."""
-        return self._columns(encoded, self._target_ids([_pair(example, "An example")[1] for example in examples]))
+        return self._columns(encoded, self._target_ids([example.answer for example in map(self.example, examples)]))
 
     def decode(self, encoded: Any, batch_size: int = 32, **options: Any) -> list[Any]:
         """Return the text written for each source; `options` are those of `generate`, such as `num_beams`."""
@@ -91,7 +85,7 @@ class Seq2Seq(Task):
 
     def score(self, examples: Sequence[Any], answers: Sequence[Any]) -> dict[str, float]:
         """Return ROUGE-L (F1 of the longest common subsequence of characters) and the part that is exactly right."""
-        targets = [normalised(_pair(example, "An example")[1]) for example in examples]
+        targets = [normalised(example.answer) for example in map(self.example, examples)]
         pairs = list(zip(targets, map(normalised, answers), strict=True))
         return {
             "rouge_l": float(np.mean([rouge_l(target, answer) for target, answer in pairs])),
@@ -130,17 +124,3 @@ class Seq2Seq(Task):
     def _text(self, token_ids: Sequence[int]) -> str:
         # A model may have more rows than the vocabulary has tokens.
         return self.tokenizer.decode([i for i in token_ids if i < self.tokenizer.vocab_size])
-
-
-def _is_json(path: str | os.PathLike[str]) -> bool:
-    return any(suffix in (".json", ".jsonl") for suffix in Path(path).suffixes)
-
-
-def _pair(example: Any, name: str) -> tuple[str, str]:
-    """Return the source and the target of an example; DataError where it has not both."""
-    parts = (example.get("source"), example.get("target")) if isinstance(example, Mapping) else example
-    if isinstance(parts, list | tuple) and len(parts) == 2 and all(isinstance(part, str) for part in parts):
-        return parts[0], parts[1]
-    raise DataError(
-        f"{name} must be (source, target) or {{'source': ..., 'target': ...}}, two texts; it is {example!r:.80}."
-    )

@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from bert4albert.batches import make_dataset
-from bert4albert.errors import ConfigError, DataError
-from bert4albert.heads.crf import CRF
-from bert4albert.heads.pointers import EfficientGlobalPointer, GlobalPointer, span_loss
+from bert4albert.errors import ConfigError, DataError, require_choice
 from bert4albert.model import Trunk
-from bert4albert.tasks.data_files import read_lines
+from bert4albert.tasks.data_files import Row, json_cell, read_lines
+from bert4albert.tasks.example import Fields, plain
+from bert4albert.tasks.tagging_methods import METHODS
 from bert4albert.tasks.task import Task
 from bert4albert.text import Tokenizer
-from bert4albert.text.spans import (
-    Entity,
-    TokenizedTexts,
-    check_choice,
-    precision_recall_f1,
-    spans_of_tags,
-    tag_set,
-    tags_of_spans,
-)
+from bert4albert.text.spans import Entity, TokenizedTexts, precision_recall_f1, spans_of_tags
 
 SCHEMES = ("BIO", "BIOES")
-_POINTERS = {"global_pointer": GlobalPointer, "efficient_global_pointer": EfficientGlobalPointer}
-METHODS = ("softmax", "crf", *_POINTERS)
 
 
 class Tagger(Task):
     """Find labelled spans: named entities, or with one label the words of a text.
 
-    An example is `(text, [(start, end, label), ...])` in character positions, `end` not included. Files have a
-    character (or word) and its tag on each line, in BIO, BIOES or BMES, and a blank line after each sentence,
-    compressed with gzip (.gz) or not; `read_words` reads segmented text. Answers are lists of `Entity`.
+    An example is `(text, [(start, end, label), ...])` in character positions, `end` not included, or a row with
+    'text', 'spans' and perhaps 'weight'; a span may also be `{"start": ..., "end": ..., "label": ...}`. Files that are
+    no tables have a character (or word) and its tag on each line, in BIO, BIOES or BMES, and a blank line after each
+    sentence, compressed with gzip (.gz) or not; `read_words` reads segmented text. Answers are lists of `Entity`.
 
     Arguments:
         backbone: a trunk from `build_model`.
@@ -55,6 +44,8 @@ class Tagger(Task):
     """
 
     metric = "f1"
+    target_padding = -1
+    fields = Fields({"text": ("text",)}, "spans", "An example must be (text, [(start, end, label), ...]).")
 
     def __init__(
         self,
@@ -69,13 +60,14 @@ class Tagger(Task):
         maxlen: int = 128,
     ) -> None:
         super().__init__(backbone, tokenizer, maxlen=maxlen)
-        check_choice("method", method, METHODS)
-        check_choice("scheme", scheme, SCHEMES)
-        self.labels = None if labels is None else list(labels)
+        require_choice("method", method, METHODS)
+        require_choice("scheme", scheme, SCHEMES)
+        self.labels = None if labels is None else [plain(label) for label in labels]
         self.method = method
         self.scheme = scheme
         self.head_size = head_size
         self.dropout = dropout
+        self._head = METHODS[method](self)
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keyword arguments as JSON values."""
@@ -91,60 +83,44 @@ class Tagger(Task):
     @property
     def loss(self) -> Any:
         """What suits the method; each is summed over a text."""
-        if self.method in _POINTERS:
-            return span_loss
-        return self._crf.loss if self.method == "crf" else _tag_loss
+        return self._head.loss
 
-    def read_file(self, path: str | os.PathLike[str]) -> list[Any]:
-        """Return the examples of a file with a character and its tag a line."""
-        return read_tagged(path)
+    def read_file(self, path: str | os.PathLike[str]) -> list[Row]:
+        """Return the rows of a file with a character and its tag a line."""
+        return [Row(example, f"{path}, sentence {number}") for number, example in enumerate(read_tagged(path), 1)]
+
+    def cell(self, part: str, text: str, place: str) -> Any:
+        """Return the spans, which a table has as JSON."""
+        return json_cell(text, place) if part == "spans" else text
+
+    def answer(self, value: Any, text: str, place: str) -> list[tuple[int, int, str]]:
+        """Return the spans as (start, end, label)."""
+        if not isinstance(value, list | tuple):
+            raise DataError(f"{place} has the spans {value!r:.80}. {self.fields.expected}")
+        return [_span(plain(span), text, place) for span in value]
 
     def learn(self, examples: Sequence[Any]) -> None:
         """Take the labels from the training set, if none were given."""
         if self.labels is None:
-            self.labels = sorted({label for example in examples for _, _, label in _split(example)[1]})
+            self.labels = sorted({label for example in map(self.example, examples) for _, _, label in example.answer})
 
     def check(self, examples: Sequence[Any]) -> None:
-        """Raise `DataError` for spans outside of their text and for labels that the tagger does not have."""
-        for number, example in enumerate(examples):
-            text, spans = _split(example)
-            for start, end, label in spans:
-                if not 0 <= start < end <= len(text):
+        """Raise `DataError` for labels that the tagger does not have."""
+        known = set(self.labels or [])
+        for example in map(self.example, examples):
+            for _, _, label in example.answer:
+                if label not in known:
                     raise DataError(
-                        f"Example {number} has the span ({start}, {end}, {label!r}), but its text is {len(text)} "
-                        "characters long; expected 0 <= start < end <= length."
-                    )
-                if label not in (self.labels or []):
-                    raise DataError(
-                        f"Example {number} has the label {label!r}, which is none of the labels of this tagger: "
-                        f"{', '.join(map(repr, self.labels or []))}."
+                        f"{example.place} has the label {label!r}, which is none of the labels of this tagger: "
+                        f"{', '.join(map(repr, self.labels or []))!s:.200}."
                     )
 
     def build_model(self) -> keras.Model:
         """Return the trunk under tag logits [batch, length, tags], or span scores [batch, labels, length, length]."""
         if not self.labels:
             raise ConfigError("The tagger has no labels yet: give labels=[...], or fit it first.")
-        trunk, dtype = self.backbone, self.backbone.encoder.variable_dtype
-        hidden = keras.layers.Dropout(self.dropout, dtype=dtype, name="head_dropout")(trunk.hidden_states[-1])
-        if self.method in _POINTERS:
-            # Of the layers' own spread: products of two small numbers would hardly learn. Seeded as all of the head.
-            spread = keras.initializers.LecunNormal(seed=self.initializer().seed)
-            pointer = _POINTERS[self.method](
-                len(self.labels), self.head_size, kernel_initializer=spread, dtype=dtype, name="pointer"
-            )
-            return keras.Model(trunk.inputs, pointer(hidden, trunk.inputs[0]))
-        dense = keras.layers.Dense(len(self._tags()), kernel_initializer=self.initializer(), dtype=dtype, name="logits")
-        logits = dense(hidden)
-        if self.method == "softmax":
-            return keras.Model(trunk.inputs, logits)
-        self._crf = CRF(dtype=dtype, name="crf")
-        emissions = self._crf(logits)
-        self._tagging_model = keras.Model(trunk.inputs, self._crf(logits, trunk.inputs[0], decode=True))
-        return keras.Model(trunk.inputs, emissions)
-
-    def text_of(self, example: Any) -> str:
-        """Return the text of an example."""
-        return _split(example)[0]
+        hidden_states, dtype = self.backbone.hidden_states[-1], self.backbone.encoder.variable_dtype
+        return self._head.build(keras.layers.Dropout(self.dropout, dtype=dtype, name="head_dropout")(hidden_states))
 
     def encode(self, texts: Sequence[str]) -> TokenizedTexts:
         """Return the tokenised texts."""
@@ -152,26 +128,25 @@ class Tagger(Task):
 
     def columns(self, examples: Sequence[Any], encoded: TokenizedTexts) -> tuple:
         """Return ids, and for each token the index of its tag, or for each text its spans (label, first, last)."""
-        make_targets = self._span_targets if self.method in _POINTERS else self._tag_targets
-        targets = []
+        spans_of_row = []
         for row, text in enumerate(encoded.text_of_row):
             spans = []
-            for start, end, label in _split(examples[text])[1]:
+            for start, end, label in self.example(examples[text]).answer:
                 tokens = encoded.tokens(row, start, end)
                 if tokens is not None:
                     spans.append((*tokens, label))
-            targets.append(make_targets(spans, len(encoded.inputs[0][row])))
-        return encoded.inputs, targets
+            spans_of_row.append(spans)
+        return encoded.inputs, self._head.targets(spans_of_row, [len(row) for row in encoded.inputs[0]])
 
-    def dataset(self, examples: Sequence[Any], encoded: TokenizedTexts, batch_size: int, seed: int) -> Any:
-        """Return what `keras.Model.fit` trains on; padding has the target -1."""
-        return make_dataset(*self.columns(examples, encoded), batch_size=batch_size, target_padding=-1, seed=seed)
+    def example_of_row(self, encoded: TokenizedTexts) -> Sequence[int]:
+        """Return which text each row is a piece of."""
+        return encoded.text_of_row
 
     def decode(self, encoded: TokenizedTexts, batch_size: int = 32) -> list[list[Entity]]:
         """Return the spans found in each text, in order of their start."""
         found: list[list[Entity]] = [[] for _ in range(len(encoded))]
         for rows, inputs in encoded.batches(batch_size):
-            for row, spans in zip(rows, self._spans_of_batch(inputs, batch_size), strict=True):
+            for row, spans in zip(rows, self._head.spans(inputs, batch_size), strict=True):
                 text = encoded.text_of_row[row]
                 for first, last, label in spans:
                     start, end = encoded.characters(row, first, last)
@@ -180,7 +155,7 @@ class Tagger(Task):
 
     def score(self, examples: Sequence[Any], answers: Sequence[Any]) -> dict[str, float]:
         """Return precision, recall and F1 of whole spans with their labels, over all texts together."""
-        expected = [{(start, end, label) for start, end, label in _split(example)[1]} for example in examples]
+        expected = [set(example.answer) for example in map(self.example, examples)]
         return precision_recall_f1(expected, [{entity[:3] for entity in answer} for answer in answers])
 
     def segment(self, texts: Sequence[str], batch_size: int = 32) -> list[list[str]]:
@@ -194,41 +169,29 @@ class Tagger(Task):
             For each text a list of words.
         """
         words = []
+        texts = self.texts(texts)
         for text, entities in zip(texts, self.predict(texts, batch_size), strict=True):
             cuts = sorted({0, len(text), *(cut for entity in entities for cut in entity[:2])})
             pieces = (text[start:end].strip() for start, end in pairwise(cuts))
             words.append([piece for piece in pieces if piece])
         return words
 
-    def _tags(self) -> list[str]:
-        return tag_set(self.labels or [], self.scheme)
 
-    def _tag_targets(self, spans: Sequence[tuple[int, int, str]], length: int) -> list[int]:
-        index = {tag: i for i, tag in enumerate(self._tags())}
-        return [index[tag] for tag in tags_of_spans(spans, length, self.scheme)]
-
-    def _span_targets(self, spans: Sequence[tuple[int, int, str]], length: int) -> list[list[int]]:
-        labels = self.labels or []
-        # Never empty, so that the column has vectors of three numbers.
-        return [[labels.index(label), first, last] for first, last, label in spans] or [[-1, -1, -1]]
-
-    def _spans_of_batch(self, inputs: Any, batch_size: int) -> list[list[tuple[int, int, str]]]:
-        """Return the spans (first token, last token, label) of each row."""
-        model, lengths = self.model, [len(row) for row in inputs[0]]
-        if self.method not in _POINTERS:
-            best = self.run(self._tagging_model if self.method == "crf" else model, inputs, batch_size)
-            if self.method == "softmax":
-                best = best.argmax(axis=-1)
-            tags = self._tags()
-            return [
-                [(first + 1, last + 1, label) for first, last, label in spans_of_tags([tags[i] for i in row[1:end]])]
-                for row, end in zip(best, (length - 1 for length in lengths), strict=True)
-            ]
-        spans: list[list[tuple[int, int, str]]] = [[] for _ in lengths]
-        for row, label, first, last in np.argwhere(self.run(model, inputs, batch_size) > 0):
-            if first > 0 and last < lengths[row] - 1:
-                spans[row].append((first, last, (self.labels or [])[label]))
-        return spans
+def _span(span: Any, text: str, place: str) -> tuple[int, int, str]:
+    """Return (start, end, label) of one span of a text; `DataError` for anything else."""
+    parts = [span.get(key) for key in ("start", "end", "label")] if isinstance(span, Mapping) else span
+    if not isinstance(parts, list | tuple) or len(parts) < 3:
+        raise DataError(f"{place} has the span {span!r:.80}. {Tagger.fields.expected}")
+    start, end, label = map(plain, parts[:3])
+    whole = all(isinstance(cut, int) and not isinstance(cut, bool) for cut in (start, end))
+    if not whole or not isinstance(label, str):
+        raise DataError(f"{place} has the span {span!r:.80}; expected two whole numbers and a label that is a string.")
+    if not 0 <= start < end <= len(text):
+        raise DataError(
+            f"{place} has the span ({start}, {end}, {label!r}), but its text is {len(text)} characters long; "
+            "expected 0 <= start < end <= length."
+        )
+    return start, end, label
 
 
 def read_tagged(path: str | os.PathLike[str]) -> list[tuple[str, list[tuple[int, int, str]]]]:
@@ -290,19 +253,3 @@ def _joined(units: Sequence[str], tags: Sequence[str]) -> tuple[str, list[tuple[
         text += unit
     spans = [(starts[a], starts[b] + len(units[b]), label) for a, b, label in spans_of_tags(tags)]
     return text, spans
-
-
-def _split(example: Any) -> tuple[str, Sequence[Any]]:
-    """Return the text and the spans of an example."""
-    parts = [] if isinstance(example, str) else list(example)
-    if len(parts) != 2 or not isinstance(parts[0], str) or not all(len(span) >= 3 for span in parts[1]):
-        raise DataError(f"An example must be (text, [(start, end, label), ...]), not {example!r:.80}.")
-    return parts[0], [span[:3] for span in parts[1]]
-
-
-def _tag_loss(targets: Any, logits: Any) -> Any:
-    """Return the cross-entropy [batch] of tags, summed over the tokens whose target is not negative."""
-    targets = ops.cast(targets, "int32")
-    given = targets >= 0
-    losses = ops.sparse_categorical_crossentropy(ops.where(given, targets, 0), logits, from_logits=True)
-    return ops.sum(ops.where(given, losses, 0), axis=1)

@@ -3,61 +3,73 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
 
-from bert4albert import tasks
-from bert4albert.batches import make_dataset, predict_in_buckets
+from bert4albert.batches import check_token_ids, make_dataset, predict_in_buckets
 from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.compression import CompressionReport
-from bert4albert.errors import ConfigError, DataError, did_you_mean
-from bert4albert.files import reading, writing
+from bert4albert.errors import ConfigError, DataError
+from bert4albert.files import writing
 from bert4albert.model import Trunk, trunk_of
 from bert4albert.tasks.compress import compressed_task
+from bert4albert.tasks.data_reader import DataReader
+from bert4albert.tasks.example import (
+    Columns,
+    Data,
+    Example,
+    combined_weights,
+)
+from bert4albert.tasks.running import Arguments, run_fit
 from bert4albert.tasks.saved import (
     CONFIG_FILE,
     TASK_FILE,
     VOCABULARIES,
     WEIGHTS_FILE,
     as_json,
-    read_saved,
+    load_saved,
     task_json,
 )
+from bert4albert.tasks.task_card import CARD_FILE, card, is_own
 from bert4albert.text import Tokenizer
-from bert4albert.training import Evaluator, MovingAverage, adversarial_model, default_optimizer, seeded_dropout
-from bert4albert.training.between import between_optimizer
 
-Data = str | os.PathLike[str] | Sequence[Any]
+_BUILDING = RLock()
 
 
-class Task(ABC):
+class Task(DataReader):
     """A trunk under the head of a task, which trains on examples and answers raw texts.
 
-    An *example* is what a data set holds (text and answer), a *text* is what `predict` is given (no answer).
-    Each task defines:
+    An *example* is what a data set holds (text and answer), a *text* is what `predict` is given. Each task defines:
 
     - `metric`: the entry of `evaluate` that picks the best weights; larger is better.
     - `loss`: what `keras.Model.compile` takes as loss.
+    - `fields`: the names of the parts of an example, in data that has names.
     - `settings()`: the constructor's keyword arguments as JSON values, so that `cls(backbone, tokenizer,
       **settings)` is the same task again.
-    - `read_file(path)`: the examples of a file.
+    - `answer(value, text, place)`: the answer of an example, checked, in the form that the rest works with.
+    - `text(value, place)`: the same for a text, where that is not one string.
     - `learn(examples)`: take from the training set what the head needs to be built (labels), where it was not given.
     - `check(examples)`: raise `DataError` for examples that cannot be used, such as a label that is not known;
       called for every data set before anything is computed.
     - `build_model()`: the trunk under the head; its outputs are logits, or whatever `loss` takes.
-    - `text_of(example)`: the text of an example, as `predict` takes it.
     - `encode(texts)`: tokenise. Called once for each data set; what it returns is passed to the next two.
     - `columns(examples, encoded)`: the columns `(inputs, targets)` or `(inputs, targets, sample_weight)` to
-      train on, as `bert4albert.text.Batches` takes them. A task that draws its training data anew each epoch
-      overrides `dataset` instead.
+      train on, as `bert4albert.text.Batches` takes them.
+    - `target_padding`: what rows of targets of different lengths are filled up with.
     - `decode(encoded, batch_size, **options)`: the answers, one a text; `options` are those of `predict`.
     - `score(examples, answers)`: metrics by name, as Python floats.
+
+    Data is a list, a generator, a NumPy array, a pandas `DataFrame` or `Series`, a `datasets.Dataset`, or the path of
+    a file: .tsv, .csv, .jsonl, .json or .parquet, compressed with gzip (.gz) or not. Where it has names, `columns`
+    says which of them are the parts of an example, as `{"text": "review", "label": "stars"}`: ours to theirs. A part
+    `weight` weighs an example in the loss.
 
     Arguments:
         backbone: a trunk from `build_model`.
@@ -67,13 +79,16 @@ class Task(ABC):
 
     metric: str
     loss: Any
+    target_padding: float = 0
 
     def __init__(self, backbone: Trunk, tokenizer: Tokenizer, *, maxlen: int = 128) -> None:
+        super().__init__()
         self.backbone = trunk_of(backbone)
         self.tokenizer = tokenizer
         self.maxlen = maxlen
         self._model: keras.Model | None = None
         self._seed = 0
+        self.training_facts: dict[str, Any] = {}
         config = self.backbone.config
         if tokenizer.vocab_size > config.vocab_size:
             raise ConfigError(
@@ -90,23 +105,15 @@ class Task(ABC):
         """Return the constructor's keyword arguments as JSON values."""
         return {"maxlen": self.maxlen}
 
-    @abstractmethod
-    def read_file(self, path: str | os.PathLike[str]) -> list[Any]:
-        """Return the examples of a data file."""
-
-    def learn(self, examples: Sequence[Any]) -> None:  # noqa: B027  (not every task learns from them)
+    def learn(self, examples: Sequence[Any]) -> None:
         """Take from the training set what is needed to build the head."""
 
-    def check(self, examples: Sequence[Any]) -> None:  # noqa: B027  (not every task is strict)
+    def check(self, examples: Sequence[Any]) -> None:
         """Raise `DataError` for examples that cannot be used."""
 
     @abstractmethod
     def build_model(self) -> keras.Model:
         """Return the trunk under a new head."""
-
-    @abstractmethod
-    def text_of(self, example: Any) -> Any:
-        """Return the text of an example, as `predict` takes it."""
 
     @abstractmethod
     def encode(self, texts: Sequence[Any]) -> Any:
@@ -128,8 +135,15 @@ class Task(ABC):
     def model(self) -> keras.Model:
         """The trunk under the head: a plain Keras model, built when it is first needed and never compiled."""
         if self._model is None:
-            self._model = self.build_model()
+            with _BUILDING:  # Two threads that ask first must get one head.
+                self._model = self._model or self.build_model()
         return self._model
+
+    def begin(self, examples: Sequence[Example], seed: int) -> None:
+        """Prepare for a first training: a head that is not yet built takes its labels and its seed from it."""
+        if self._model is None:
+            self._seed = seed
+            self.learn(examples)
 
     def initializer(self) -> keras.initializers.Initializer:
         """Return the initializer of all layers of the head: the trunk's, seeded by `fit(seed=...)`."""
@@ -137,11 +151,35 @@ class Task(ABC):
         generator = keras.random.SeedGenerator(self._seed)
         return keras.initializers.TruncatedNormal(self.backbone.config.initializer_range, seed=generator)
 
-    def dataset(self, examples: Sequence[Any], encoded: Any, batch_size: int, seed: int) -> Any:
-        """Return what `keras.Model.fit` trains on; its `len` is the number of batches of an epoch."""
-        return make_dataset(
-            *self.columns(examples, encoded), batch_size=batch_size, seed=seed, maxlen=self.backbone.config.max_length
+    def dataset(self, examples: Sequence[Any], encoded: Any, batch_size: int, seed: int, **options: Any) -> Any:
+        """Return what `keras.Model.fit` trains on; its `len` is the number of batches of an epoch.
+
+        Arguments:
+            examples: the examples.
+            encoded: their texts, encoded.
+            batch_size: rows a batch.
+            seed: of the order of the rows.
+            options: further arguments of `Batches`.
+        """
+        inputs, targets, *given = self.columns(examples, encoded)
+        check_token_ids(inputs, self.backbone.config.vocab_size)
+        weights = combined_weights(
+            [self.example(example).weight for example in examples], self.example_of_row(encoded), *given
         )
+        return make_dataset(
+            inputs,
+            targets,
+            tuple(weights for _ in targets) if isinstance(targets, tuple) and weights is not None else weights,
+            batch_size=batch_size,
+            seed=seed,
+            maxlen=self.backbone.config.max_length,
+            target_padding=self.target_padding,
+            **options,
+        )
+
+    def example_of_row(self, encoded: Any) -> Sequence[int] | None:
+        """Return which example each row of `columns` is of; None where rows and examples are the same."""
+        return None
 
     def run(self, model: keras.Model, inputs: Any, batch_size: int = 32) -> Any:
         """Return a model's outputs as NumPy arrays, in order, computed over batches of similar length.
@@ -151,6 +189,7 @@ class Task(ABC):
             inputs: columns of inputs, as `Batches` takes them.
             batch_size: rows a batch.
         """
+        check_token_ids(inputs, self.backbone.config.vocab_size)
         return predict_in_buckets(model, inputs, batch_size=batch_size, maxlen=self.backbone.config.max_length)
 
     def fit(
@@ -158,6 +197,7 @@ class Task(ABC):
         train: Data,
         valid: Data | None = None,
         *,
+        columns: Columns | None = None,
         epochs: int = 5,
         batch_size: int = 32,
         learning_rate: Any = None,
@@ -175,13 +215,15 @@ class Task(ABC):
         jit_compile: bool | str = "auto",
         verbose: int | str = "auto",
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        resume: str | os.PathLike[str] | None = None,
     ) -> dict[str, list[float]]:
         """Train on examples.
 
         Arguments:
-            train: examples, or the path of a data file.
-            valid: examples or a path; with them, each epoch ends with `evaluate`, and training with the weights
+            train: examples, in any form that `Task` takes data in.
+            valid: likewise; with them, each epoch ends with `evaluate`, and training with the weights
                 of the epoch that had the best `metric`.
+            columns: the names of the parts of an example in both data sets: ours to theirs.
             epochs: how often to go through the training set.
             batch_size: examples a batch.
             learning_rate: the highest learning rate, or a Keras schedule; by default what the backbone's
@@ -201,90 +243,69 @@ class Task(ABC):
             seed: of the head's first weights, of the order of the examples and of dropout; no global state.
             jit_compile: as in `keras.Model.compile`; True pays off from about 1,000 examples on.
             verbose: as in `keras.Model.fit`.
-            callbacks: more Keras callbacks.
+            callbacks: more Keras callbacks. Where one of them sets the learning rate, as `ReduceLROnPlateau`, the
+                rate is the same from the first step on until it does.
+            resume: a folder for the state of the run, made if missing, written after each epoch. Where it holds a
+                state, the run goes on from there, also with a new task, and ends as if it had never stopped; a run
+                that had come to its end returns at once. What callbacks of your own remember is not kept.
 
         Returns:
-            The loss and the metrics of each epoch, by name. Raises `DataError` for examples that cannot be used.
-            Where Ctrl-C ends the training early, the best weights so far are in place.
+            The loss and the metrics of each epoch, by name; those of `valid` also as `val_<name>`, with `val_loss`.
+            Raises `ConfigError` for arguments that contradict each other or the run in `resume`, `DataError` for
+            examples that cannot be used, and `TrainingError` where the loss or a weight is no longer a number. Where
+            that or Ctrl-C ends the training early, the best weights so far are in place: those of the best epoch of
+            `valid`, else those before the training after a `TrainingError`, else the latest.
         """
-        if early_stopping is not None and valid is None:
-            raise ConfigError("early_stopping needs a metric, and so a data set to evaluate on: pass valid=...")
-        if optimizer is not None and (learning_rate, layer_decay, accumulate) != (None, 1.0, 1):
-            raise ConfigError("optimizer takes the place of learning_rate, layer_decay and accumulate: set them in it.")
-        examples = self.read(train)
-        if self._model is None:
-            self._seed = seed
-            self.learn(examples)
-        self.check(examples)
-        judge = None if valid is None else self._judge(valid, batch_size)
-        dataset = self.dataset(examples, self.encode([self.text_of(e) for e in examples]), batch_size, seed)
-        if optimizer is None:
-            learning_rate = self.backbone.card.choose("learning_rate", learning_rate, None, quiet=verbose == 0)
-            optimizer = default_optimizer(
-                self.backbone,
-                len(dataset) * epochs,
-                learning_rate,
-                warmup=warmup,
-                weight_decay=weight_decay,
-                layer_decay=layer_decay,
-                accumulate=accumulate,
-            )
-        optimizer = between_optimizer(optimizer, self.backbone, len(dataset) * epochs, unshare_at, sharing_decay)
-        average = None if ema is None else MovingAverage(optimizer, ema)
-        model = self._trained_model(adversarial)
-        self._compile(model, average or optimizer, jit_compile)
-        evaluators = [] if judge is None else [Evaluator(judge, self.metric, early_stopping, average)]
-        options = {"epochs": epochs, "verbose": verbose, "callbacks": [*evaluators, *callbacks]}
-        try:
-            # The datasets shuffle; fit would do it once more, by Keras' global seed.
-            with seeded_dropout(model, seed):
-                return model.fit(dataset, shuffle=False, **options).history
-        except KeyboardInterrupt:
-            for evaluator in evaluators:
-                evaluator.restore_best()
-            raise
+        arguments = Arguments(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            warmup=warmup,
+            weight_decay=weight_decay,
+            layer_decay=layer_decay,
+            accumulate=accumulate,
+            optimizer=optimizer,
+            ema=ema,
+            adversarial=adversarial,
+            unshare_at=unshare_at,
+            sharing_decay=sharing_decay,
+            early_stopping=early_stopping,
+            seed=seed,
+        )
+        return run_fit(self, train, valid, columns, arguments, resume, jit_compile, verbose, callbacks)
 
-    def _trained_model(self, adversarial: float | None) -> keras.Model:
-        """Return a model on the layers of `self.model` that may be compiled, so that this one never is."""
-        if adversarial is None:
-            return keras.Model(self.model.input, self.model.output)
-        return adversarial_model(self.model, self.backbone.embeddings.word.embeddings, adversarial)
-
-    def _compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, jit_compile: bool | str) -> None:
-        half = self.backbone.encoder.compute_dtype == "float16"
-        # Keras looks at the model's own policy only, which is not the trunk's.
-        if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        model.compile(optimizer, self.loss, jit_compile=jit_compile, auto_scale_loss=False)
-
-    def evaluate(self, data: Data, batch_size: int = 32, **options: Any) -> dict[str, float]:
+    def evaluate(
+        self, data: Data, batch_size: int = 32, *, columns: Columns | None = None, **options: Any
+    ) -> dict[str, float]:
         """Return the metrics on examples.
 
         Arguments:
-            data: examples, or the path of a data file.
+            data: examples, in any form that `Task` takes data in.
             batch_size: texts a batch.
+            columns: the names of the parts of an example: ours to theirs.
             options: those of `predict`.
 
         Returns:
             Metrics by name. Raises `DataError` for examples that cannot be used.
         """
-        return self._judge(data, batch_size, **options)()
+        return self._judge(self.examples(data, columns), batch_size, **options)()
 
-    def predict(self, texts: Sequence[Any], batch_size: int = 32, **options: Any) -> list[Any]:
+    def predict(
+        self, texts: Data, batch_size: int = 32, *, columns: Columns | None = None, **options: Any
+    ) -> list[Any]:
         """Return one answer for each text, in order.
 
         Arguments:
-            texts: a list of texts.
+            texts: a list of texts, or any other form that `Task` takes data in, answers left out or not.
             batch_size: texts a batch.
+            columns: the names of the parts of a text: ours to theirs.
             options: those of the task's `decode`.
 
         Returns:
             A list as long as `texts`. Raises `DataError` for texts that cannot be used.
         """
-        if isinstance(texts, str):
-            raise DataError(f"predict takes a list of texts, not one: use predict([{texts[:20]!r}]).")
-        texts = list(texts)
-        return self.decode(self.encode(texts), batch_size=batch_size, **options) if texts else []
+        found = self.texts(texts, columns)
+        return self.decode(self.encode(found), batch_size=batch_size, **options) if found else []
 
     def compress(self, rank: int | str = 8, texts: Any = None) -> tuple[Self, CompressionReport]:
         """Return a task whose unshared trunk is written as one shared block and a low-rank update for each depth.
@@ -301,24 +322,18 @@ class Task(ABC):
         """
         return compressed_task(self, rank, texts)
 
-    def read(self, data: Data) -> list[Any]:
-        """Return examples as a list, from a file where `data` is a path. Raises `DataError` if there are none."""
-        examples = self.read_file(data) if isinstance(data, str | os.PathLike) else list(data)
-        if not examples:
-            raise DataError("There are no examples: give at least one.")
-        return examples
-
     def save(self, folder: str | os.PathLike[str], *, allow_nonfinite: bool = False) -> None:
-        """Write weights, config, tokenizer and settings to a folder, which `load` needs and nothing else.
+        """Write weights, config, tokenizer, settings and a README.md to a folder, which `load` needs and nothing else.
 
         Arguments:
             folder: made if it does not exist; what an earlier `save` left there is replaced as a whole, and stays
-                as it was if this one fails. Other files in it are kept.
+                as it was if this one fails. Other files in it are kept, also a README.md that no `save` wrote.
             allow_nonfinite: save weights that are NaN or infinite too, such as to look into them; `load` refuses them.
 
-        Raises `DataError` where a weight is not finite, or the folder cannot be written.
+        Raises `DataError` where a weight is not finite or a file cannot be written, `ConfigError` if quantised.
         """
         model = self.model
+        self.backbone.get_config()  # Refuses what no config can say.
         if not allow_nonfinite:
             for weight in model.weights:
                 require_finite(weight.path, np.asarray(ops.convert_to_numpy(weight)), DataError)
@@ -329,6 +344,8 @@ class Task(ABC):
             (new / CONFIG_FILE).write_text(as_json(self.backbone.config.to_dict()), encoding="utf-8")
             self.tokenizer.write_files(new)
             model.save_weights(new / WEIGHTS_FILE)
+            if is_own(Path(folder)):
+                (new / CARD_FILE).write_text(card(self), encoding="utf-8")
 
     def export(
         self,
@@ -368,41 +385,15 @@ class Task(ABC):
         Returns:
             The task. Raises `DataError` if the folder holds none, a damaged one, or another task than this class.
         """
-        folder = Path(folder)
-        with reading(folder):
-            saved = read_saved(folder)
-            if cls is not Task and saved.task != cls.__name__:
-                raise DataError(f"{folder} holds a {saved.task}, not a {cls.__name__}: use load_task(folder).")
-            task_class: type[Self] = _task_class(saved.task, folder) if cls is Task else cls
-            tokenizer = saved.tokenizer()
-            trunk = Trunk(saved.config, dtype=saved.dtype if dtype is None else dtype)
-            try:
-                task = task_class(trunk, tokenizer, **saved.settings)
-            except (TypeError, ValueError) as error:
-                raise saved.unusable(error) from error
-            saved.refuse_larger(task.build_model)
-            try:
-                task.model.load_weights(folder / WEIGHTS_FILE)
-            except (OSError, ValueError, KeyError) as error:
-                raise DataError(f"{folder / WEIGHTS_FILE} does not hold this task's weights: {error}") from error
-        return task
+        return load_saved(Path(folder), None if cls is Task else cls, dtype)
 
-    def _judge(self, data: Data, batch_size: int, **options: Any) -> Any:
-        """Return a function that evaluates on this data, which is read and tokenised only once."""
-        examples = self.read(data)
+    def _judge(self, examples: Sequence[Example], batch_size: int, **options: Any) -> Callable[[], dict[str, float]]:
+        """Return a function that evaluates on these examples, which are tokenised only once."""
         self.check(examples)
-        encoded = self.encode([self.text_of(example) for example in examples])
+        encoded = self.encode([example.text for example in examples])
         return lambda: self.score(examples, self.decode(encoded, batch_size=batch_size, **options))
 
 
 def load_task(folder: str | os.PathLike[str], dtype: Any = None) -> Any:
     """Return the task, of whatever class, that `Task.save` wrote to a folder; arguments as in `Task.load`."""
     return Task.load(folder, dtype)
-
-
-def _task_class(name: Any, folder: Path) -> Any:
-    found = getattr(tasks, str(name), None)
-    if isinstance(found, type) and issubclass(found, Task):
-        return found
-    hint = did_you_mean(str(name), tasks.__all__)
-    raise DataError(f"{folder} holds a task {name!r} that this version does not have.{hint} Use the class's own load.")

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bert4albert.errors import ConfigError, did_you_mean
 from bert4albert.text.tokenizer import Tokenizer
 
 _SENTENCE_ENDS = "。！？；!?;\n"
@@ -159,12 +158,6 @@ def precision_recall_f1(expected: Iterable[set[Any]], found: Iterable[set[Any]])
         "recall": right / wanted if wanted else 0.0,
         "f1": 2 * right / (wanted + given) if wanted + given else 0.0,
     }
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise `ConfigError` if a value is none of the choices."""
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}.{did_you_mean(value, choices)}")
 
 
 def _tag(prefix: str, label: str) -> str:

@@ -73,7 +73,7 @@ def default_learning_rate(config: ModelConfig) -> float:
 
 def default_optimizer(
     trunk: Trunk,
-    steps: int,
+    steps: int | None,
     learning_rate: Any = None,
     *,
     warmup: float = 0.1,
@@ -86,7 +86,7 @@ def default_optimizer(
     Arguments:
         trunk: the trunk that is trained.
         steps: the number of batches of the training: Keras asks a schedule once a batch, also where several
-            make one update.
+            make one update. None for one rate throughout, which a callback may set.
         learning_rate: the highest rate, by default `default_learning_rate`; or a Keras schedule, used as it is.
         warmup: as in `warmup_linear_decay`.
         weight_decay: as in `adamw`.
@@ -99,7 +99,9 @@ def default_optimizer(
     rate = default_learning_rate(trunk.config) if learning_rate is None else learning_rate
 
     def make(factor: float) -> keras.optimizers.Optimizer:
-        schedule = rate if is_schedule else warmup_linear_decay(rate * factor, steps, warmup)
+        if is_schedule or steps is None:
+            return adamw(rate if is_schedule else rate * factor, weight_decay, accumulate=accumulate)
+        schedule = warmup_linear_decay(rate * factor, steps, warmup)
         return adamw(schedule, weight_decay, accumulate=accumulate)
 
     return make(1.0) if layer_decay == 1 else layerwise(trunk, make, layer_decay)

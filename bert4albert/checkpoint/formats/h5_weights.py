@@ -34,9 +34,9 @@ def count_numbers(path: Path) -> int:
         with h5py.File(path, "r") as root:
             return _checked(root, size)
     except DamagedError as error:
-        raise DataError(f"{path} does not hold a task's weights: {error}; save the task again.") from None
+        raise DataError(f"{path} does not hold this task's weights: {error}; save the task again.") from None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise DataError(f"{path} does not hold a task's weights ({error}); save the task again.") from None
+        raise DataError(f"{path} does not hold this task's weights ({error}); save the task again.") from None
 
 
 def _checked(root: h5py.File, size: int) -> int:

@@ -1,0 +1,150 @@
+"""The state of a training in one folder: all that is needed to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from bert4albert.backend import random_state, set_random_state
+from bert4albert.errors import ConfigError, DataError
+from bert4albert.files import write_atomically
+
+if TYPE_CHECKING:
+    from bert4albert.training.evaluator import Evaluator
+
+_STATE_FILE = "state.npz"
+
+
+class RunState(keras.callbacks.Callback):
+    """Write the state of a training after every epoch, and read it again to go on.
+
+    It comes last among the callbacks: an epoch at whose end another one fails has not ended, and is done again.
+
+    Arguments:
+        folder: made if it does not exist.
+        facts: what the run is made of, by name, as JSON values; a run goes on with the same facts only.
+        model: holds the weights and the random seeds; it need not be compiled.
+        evaluator: knows the best weights so far; None where nothing is evaluated.
+
+    Attributes:
+        epoch: how many epochs have ended.
+        finished: whether the run has come to its end.
+        stopped: whether it was to end before its last epoch.
+        history: the logs of each epoch, by name.
+
+    Raises `ConfigError` where the folder holds a run with other facts, `DataError` where its state is damaged.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], facts: Mapping[str, Any], model: keras.Model, evaluator: Evaluator | None
+    ) -> None:
+        super().__init__()
+        self.path = Path(folder) / _STATE_FILE
+        self.facts = json.loads(json.dumps(facts))
+        self.evaluator = evaluator
+        self.epoch, self.finished, self.stopped = 0, False, False
+        self.history: dict[str, list[float]] = {}
+        self._task_model = model
+        self._arrays: dict[str, np.ndarray] = {}
+        if self.path.exists():
+            self._read()
+
+    def restore(self, optimizer: keras.optimizers.Optimizer | None = None) -> None:
+        """Put what was read into the model, the optimizer and the evaluator; a new run stays as it is.
+
+        Arguments:
+            optimizer: built; None for a run that has finished.
+        """
+        if not self._arrays:
+            return
+        self._fill("model", self._task_model.variables)
+        if optimizer is not None:
+            self._fill("optimizer", optimizer.variables)
+            set_random_state(self._arrays.get("random"))
+            if self.evaluator is not None:
+                self.evaluator.set_state(self._progress["evaluator"], self._list("best"))
+        self._arrays = {}
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Go on from what was read; only now, since building a model can draw random numbers."""
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.restore(self.model.optimizer)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write the state."""
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        self.epoch = epoch + 1
+        arrays = {
+            **_named("model", self._task_model.variables),
+            **_named("optimizer", self.model.optimizer.variables),
+        }
+        evaluator = None
+        if self.evaluator is not None:
+            evaluator, best = self.evaluator.state()
+            arrays |= _named("best", best)
+        if (state := random_state()) is not None:
+            arrays["random"] = state
+        self._write(arrays, stopped=bool(self.model.stop_training), evaluator=evaluator)
+
+    def finish(self) -> None:
+        """Write the weights that the run has ended with."""
+        self.finished = True
+        self._write(_named("model", self._task_model.variables), stopped=True, evaluator=None)
+
+    def _write(self, arrays: Mapping[str, np.ndarray], **progress: Any) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        values = {
+            "facts": self.facts,
+            "epoch": self.epoch,
+            "finished": self.finished,
+            "history": self.history,
+            **progress,
+        }
+        everything: dict[str, Any] = {"progress": np.array(json.dumps(values)), **arrays}
+        write_atomically(self.path, lambda file: np.savez(file, **everything))
+
+    def _read(self) -> None:
+        try:
+            with np.load(self.path) as archive:
+                self._arrays = {name: archive[name] for name in archive.files}
+            self._progress = json.loads(str(self._arrays.pop("progress")))
+            facts = self._progress["facts"]
+            self.epoch, self.finished = self._progress["epoch"], self._progress["finished"]
+            self.history = self._progress["history"]
+            self.stopped = self._progress["stopped"]
+        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.path} is damaged ({error!s:.100}): delete it to begin anew.") from None
+        different = [name for name in {**facts, **self.facts} if facts.get(name) != self.facts.get(name)]
+        if different:
+            told = [f"{name} (was {facts.get(name)!r:.60}, is {self.facts.get(name)!r:.60})" for name in different]
+            raise ConfigError(
+                f"{self.path.parent} holds a run that differs in {', '.join(told)!s:.600}: give what it was begun "
+                "with, or another folder."
+            )
+
+    def _fill(self, owner: str, variables: Sequence[Any]) -> None:
+        arrays = self._list(owner)
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+            raise DataError(f"{self.path} is of another {owner}: give what the run was begun with, or another folder.")
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+
+    def _list(self, owner: str) -> list[np.ndarray]:
+        names = [name for name in self._arrays if name.startswith(f"{owner}/")]
+        return [self._arrays[name] for name in sorted(names, key=lambda name: int(name.split("/")[1]))]
+
+
+def _named(owner: str, variables: Sequence[Any]) -> dict[str, np.ndarray]:
+    # NumPy has no bfloat16, and float32 holds all of its numbers.
+    arrays = [np.asarray(ops.convert_to_numpy(variable)) for variable in variables]
+    arrays = [array.astype("float32") if array.dtype.kind == "V" else array for array in arrays]
+    return {f"{owner}/{place}": array for place, array in enumerate(arrays)}

@@ -1,6 +1,6 @@
 """Fine-tune unshared, ship small: what is left of a task when its depths are cut to low ranks.
 
-    python benchmarks/compression.py --data ../shared/data [--texts 2000] [--picture docs/drift.png]
+    python benchmarks/compression.py --data ../shared/data [--texts 2000] [--picture docs/drift]
 
 Fine-tunes the embedded checkpoint unshared on the first texts of `sentiment` and of `ner`, then writes the task with
 `Task.compress` at ranks 2, 4, 8 and 16, and prints for each the metric on the validation texts, the share of answers
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--maxlen", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--picture", type=Path, help="where to draw the drift of the first task")
+    parser.add_argument("--picture", type=Path, help="where to draw the drift of the first task, without .png")
     arguments = parser.parse_args()
     start = build_model(MODEL, model="albert_unshared")
     for name in arguments.tasks:
@@ -97,7 +97,7 @@ def main() -> None:
         for moved in found:
             print(f"depth {moved.depth} {moved.part:15} moved {moved.distance:.3f}, rank {moved.rank}")
         if arguments.picture is not None and name == arguments.tasks[0]:
-            from bert4albert.drift_picture import draw_drift
+            from bert4albert.pictures import draw_drift
 
             draw_drift(found, arguments.picture)
 

@@ -24,7 +24,7 @@ FLOORS = (
     ("model",),
     ("build", "save", "convert"),
     ("depth_drift", "sharing_costs"),
-    ("compression", "resharing", "drift_picture", "sharing_command"),
+    ("compression", "resharing", "sharing_command"),
     ("generation",),
     ("training",),
     ("serving",),

@@ -150,7 +150,7 @@ def test_copies_are_let_go_without_compiling_again():
     assert not any(map(all_equal, copies(trunk, "kernel").values()))
 
 
-@pytest.mark.parametrize(("name", "groups"), zip(NAMES, [1, 2] * 3, strict=True))
+@pytest.mark.parametrize(("name", "groups"), [*zip(NAMES, [1, 2] * 3, strict=True)])
 def test_one_step_is_that_of_the_shared_model_whatever_the_optimizer(name, groups):
     """On gradients of copies that add up to those of the shared block, also where several batches make a step."""
     shared_trunk, shared = classifier("albert", groups)

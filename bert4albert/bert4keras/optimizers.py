@@ -403,7 +403,9 @@ _DOES = {
     extend_with_exponential_moving_average_v2,
     extend_with_parameter_wise_lr_v2,
 ) = (_extending(*arguments, v2=True) for arguments in _DOES.values())
-extend_with_piecewise_linear_lr_v2 = _extending(PiecewiseLinearRateV2, "scales the learning rate by a schedule", v2=True)
+extend_with_piecewise_linear_lr_v2 = _extending(
+    PiecewiseLinearRateV2, "scales the learning rate by a schedule", v2=True
+)
 extend_with_piecewise_linear_lr = (
     extend_with_piecewise_linear_lr_v2 if is_tf_keras else _extending(PiecewiseLinearRate, "scales steps by a schedule")
 )

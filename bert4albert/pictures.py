@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bert4albert.errors import ConfigError
 from bert4albert.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from bert4albert.depth_drift import Drift
     from bert4albert.experiment.report import Result
 
 # Told apart also by those who see few colours (Okabe and Ito, 2008), dark ones first.
@@ -48,6 +51,40 @@ def draw_comparison(results: Sequence[Result], folder: Path) -> list[Path]:
         _draw_drift(axes, results, part)
     drift.suptitle("How far each depth has moved from the pretrained weights")
     return [*save(curves, folder / "curves"), *save(quality, folder / "quality"), *save(drift, folder / "drift")]
+
+
+def draw_drift(found: Sequence[Drift], path: str | os.PathLike[str]) -> list[Path]:
+    """Draw the distance of each part of each depth from its start, and the rank that holds 90 % of it.
+
+    Arguments:
+        found: what `bert4albert.drift` returned.
+        path: where, without an ending: .png and .svg are written.
+
+    Returns:
+        The files. Raises `ConfigError` where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError("Drawing needs matplotlib: pip install 'bert4albert[plot]'.") from None
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    parts = list(dict.fromkeys(moved.part for moved in found))
+    for i, (part, colour) in enumerate(zip(parts, _cycle(COLOURS), strict=False)):
+        of_part = [moved for moved in found if moved.part == part]
+        places = [moved.depth + 0.2 * (i - 1.5) for moved in of_part]
+        left.bar(places, [100 * m.distance for m in of_part], 0.18, color=colour, label=part.replace("_", " "))
+        ranks = [m.rank for m in of_part if m.rank is not None]
+        if len(ranks) == len(places):
+            right.bar(places, ranks, 0.18, color=colour)
+    left.set_ylabel("distance from the start, % of its norm")
+    right.set_ylabel("rank that holds 90 % of it")
+    for axes in (left, right):
+        axes.set_xlabel("depth")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _tidy(axes)
+    left.legend(frameon=False)
+    return save(figure, Path(path))
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from bert4albert import (
     suggest_sharing,
 )
 from bert4albert.cli import main
+from bert4albert.pictures import draw_drift
 from bert4albert.tasks import TextClassifier, load_task
 
 CONFIG = TINY | {"num_hidden_layers": 4, "num_hidden_groups": 1}
@@ -140,6 +141,14 @@ def test_drift_gives_distance_and_rank_of_every_part():
     assert found[8].distance == pytest.approx(float(np.sqrt(moved / size)), rel=1e-4)
     assert {d.rank for d in found if "norm" in d.part} == {None}
     assert all(2 <= d.rank <= 3 for d in found if "norm" not in d.part)
+
+
+@pytest.mark.once
+def test_drift_can_be_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    files = draw_drift(drift(*trained(rank=3)), tmp_path / "drift")
+    assert [file.name for file in files] == ["drift.png", "drift.svg"]
+    assert all(file.stat().st_size > 1000 for file in files)
 
 
 def test_nothing_has_drifted_at_the_start():

@@ -53,20 +53,17 @@ class _Judge:
         self.answers = task.predict(self.texts)
         if not self.answers:
             raise DataError("There are no texts to answer: give at least one.")
-        self.metrics = self._metrics(task)
+        self.metrics = self._metrics(task, self.answers)
 
     def told(self, report: CompressionReport, task: Task) -> CompressionReport:
         """Return the report with what a compressed task answers."""
-        pairs = zip(self.answers, task.predict(self.texts), strict=True)
-        return dataclasses.replace(
-            report,
-            answers_kept=sum(_same(*pair) for pair in pairs) / len(self.answers),
-            metrics_before=self.metrics,
-            metrics_after=self._metrics(task),
-        )
+        answers = task.predict(self.texts)
+        kept = sum(_same(old, new) for old, new in zip(self.answers, answers, strict=True)) / len(answers)
+        metrics = self._metrics(task, answers)
+        return dataclasses.replace(report, answers_kept=kept, metrics_before=self.metrics, metrics_after=metrics)
 
-    def _metrics(self, task: Task) -> dict[str, float]:
-        return {} if self.examples is None else task.evaluate(self.examples)
+    def _metrics(self, task: Task, answers: list[Any]) -> dict[str, float]:
+        return {} if self.examples is None else task.score(self.examples, answers)
 
 
 def _compressed(task: Task, rank: int, judge: _Judge | None) -> tuple[Any, CompressionReport]:

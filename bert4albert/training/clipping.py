@@ -57,7 +57,8 @@ def clip_together(
     scale = ops.cond(ends_step, factor, lambda: ops.ones(())) if accumulators else factor()
     for accumulator in accumulators.values():
         accumulator.assign(accumulator * ops.cast(scale, accumulator.dtype))
-    return [g if g is None else ops.multiply(g, ops.cast(scale, g.dtype)) for g in gradients]
+    # By `*`, as Keras does it: this makes the rows that TensorFlow gives for an embedding a whole gradient.
+    return [g if g is None else g * ops.cast(scale, g.dtype) for g in gradients]
 
 
 @contextmanager

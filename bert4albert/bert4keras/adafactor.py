@@ -17,7 +17,7 @@ def counts_early(optimizer: Any, variables: list[Any]) -> int:
 
     Keras 2.3 left open whether an optimizer read the counter before or after it was raised. In models from
     `build_transformer_model`, on TensorFlow 1.15, it was after: at the first step Adam corrected its moments for two
-    steps, and schedules were at step 1. The numbers of old scripts contain that. tf.keras read it before.
+    steps, and schedules were at step 1. The numbers of old scripts contain that.
     """
     return int(not optimizer.counts_late and any(hasattr(variable, "keras2_name") for variable in variables))
 

@@ -112,7 +112,8 @@ def pretrain(
         if recipe.word_embeddings == "counted" and not (folder / _STATE).exists():
             _start_from_counts(training.trunk, examples.shards, recipe.seed)
         if teacher is not None and not (folder / _STATE).exists():
-            training.fit_vector_layer(itertools.islice(_passages(teacher, recipe), _FIRST_BATCHES))
+            first = teacher.batches(recipe.passages, recipe.seed, 0)
+            training.fit_vector_layer(itertools.islice(first, _FIRST_BATCHES))
         held_out: list[Arguments] = []
         if valid is not None:
             shards = tokenize_corpus(valid, tokenizer, folder / "valid_shards", workers)

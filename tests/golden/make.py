@@ -21,7 +21,7 @@ WHOLE = {
         "expected.npz",
         "gradients.npz",
     ],
-    "hf_albert": ["config.json", "model.safetensors", "expected.npz"],
+    "hf_albert": ["config.json", "model.safetensors", "pytorch_model.bin", "expected.npz"],
     "tokenization": ["vocab_zh.txt"],
 }
 TEXTS = 60  # of 90

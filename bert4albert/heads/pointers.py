@@ -171,6 +171,7 @@ def multilabel_crossentropy(y_true: Any, y_pred: Any) -> Any:
     return ops.logsumexp(wrong_scores, axis=-1) + ops.logsumexp(right_scores, axis=-1)
 
 
+@register
 def span_loss(y_true: Any, y_pred: Any) -> Any:
     """Return the multi-label cross-entropy of spans, summed over labels.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from bert4albert.backend import register
 from bert4albert.errors import ConfigError, DataError, require_choice
 from bert4albert.heads import ExitHeads, exits_loss
 from bert4albert.model import Trunk
@@ -96,8 +96,8 @@ class TextClassifier(Task):
     @property
     def loss(self) -> Any:
         """Cross-entropy on logits, over the labels or for each of them; the squared error of a number."""
-        loss = _squared_error if self.regression else _binary_crossentropy if self.multi_label else _crossentropy
-        return partial(exits_loss, loss) if self.exits else loss
+        kind = 2 if self.regression else 1 if self.multi_label else 0
+        return (_LOSSES_OF_EXITS if self.exits else _LOSSES)[kind]
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keyword arguments as JSON values."""
@@ -357,6 +357,7 @@ class TextClassifier(Task):
         return np.broadcast_to(weights, chosen.shape) if self.multi_label else chosen @ weights
 
 
+@register
 def _crossentropy(targets: Any, logits: Any) -> Any:
     """Return the loss of each text, [batch], from label indices [batch] or probabilities [batch, labels]."""
     if len(targets.shape) == len(logits.shape):
@@ -364,11 +365,33 @@ def _crossentropy(targets: Any, logits: Any) -> Any:
     return ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
 
 
+@register
 def _squared_error(targets: Any, numbers: Any) -> Any:
     """Return the squared error of each text, [batch], from numbers [batch, 1]."""
     return ops.square(ops.reshape(ops.cast(targets, numbers.dtype), (-1,)) - numbers[:, 0])
 
 
+@register
 def _binary_crossentropy(targets: Any, logits: Any) -> Any:
     """Return the loss of each label, [batch, labels]."""
     return ops.binary_crossentropy(ops.cast(targets, logits.dtype), logits, from_logits=True)
+
+
+# By name, since a `.keras` file of a model in training names its loss.
+@register
+def _exits_crossentropy(targets: Any, logits: Any) -> Any:
+    return exits_loss(_crossentropy, targets, logits)
+
+
+@register
+def _exits_binary_crossentropy(targets: Any, logits: Any) -> Any:
+    return exits_loss(_binary_crossentropy, targets, logits)
+
+
+@register
+def _exits_squared_error(targets: Any, numbers: Any) -> Any:
+    return exits_loss(_squared_error, targets, numbers)
+
+
+_LOSSES = (_crossentropy, _binary_crossentropy, _squared_error)
+_LOSSES_OF_EXITS = (_exits_crossentropy, _exits_binary_crossentropy, _exits_squared_error)

@@ -68,7 +68,7 @@ class TextEmbedder(Task):
     @property
     def loss(self) -> Any:
         """Cross-entropy of finding the second text among those of the batch."""
-        return lambda _, vectors: contrastive_loss(vectors, self.temperature)
+        return ContrastiveLoss(self.temperature)
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keyword arguments as JSON values."""
@@ -162,6 +162,27 @@ class Pair(keras.layers.Layer):
     def compute_output_spec(self, vectors: Sequence[Any]) -> keras.KerasTensor:
         """Return [batch, 2, size]."""
         return keras.KerasTensor((vectors[0].shape[0], 2, vectors[0].shape[-1]), dtype=self.compute_dtype)
+
+
+@register
+class ContrastiveLoss(keras.losses.Loss):
+    """The `contrastive_loss` of vectors [batch, 2, size], whatever the targets.
+
+    Arguments:
+        temperature: what cosine similarities are divided by.
+    """
+
+    def __init__(self, temperature: float = 0.05, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each pair, [batch]."""
+        return contrastive_loss(y_pred, self.temperature)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings and the temperature."""
+        return {**super().get_config(), "temperature": self.temperature}
 
 
 def contrastive_loss(vectors: Any, temperature: float) -> Any:

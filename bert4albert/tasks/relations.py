@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from bert4albert.backend import register
 from bert4albert.batches import pad
 from bert4albert.errors import ConfigError, DataError, require_choice
 from bert4albert.heads.half_pointers import (
@@ -210,9 +211,9 @@ class _CasRel:
         self._object_model = keras.Model([vectors, subject], objects(vectors, subject))
         return keras.Model([*trunk.inputs, relations], loss)
 
-    @staticmethod
-    def loss(_: Any, losses: Any) -> Any:
-        return losses
+    @property
+    def loss(self) -> Any:
+        return _given_losses
 
     @staticmethod
     def columns(inputs: tuple, relations: Sequence[Sequence[tuple[int, ...]]]) -> tuple:
@@ -311,6 +312,12 @@ class _GPLinker:
             )
             for predicate, s, o in np.argwhere(linked):
                 yield row, (subject_first[s], subject_last[s]), predicate, (object_first[o], object_last[o])
+
+
+@register
+def _given_losses(_: Any, losses: Any) -> Any:
+    """Return the losses that the model itself gives, [batch]."""
+    return losses
 
 
 def _best(scores: np.ndarray, threshold: float) -> np.ndarray:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from bert4albert.backend import register
 from bert4albert.batches import pad
 from bert4albert.heads import CRF, EfficientGlobalPointer, GlobalPointer, span_loss
 from bert4albert.layers import padding_of
@@ -164,6 +165,7 @@ METHODS: dict[str, type[TaggingMethod]] = {
 }
 
 
+@register
 def _tag_loss(targets: Any, logits: Any) -> Any:
     """Return the cross-entropy [batch] of tags, summed over the tokens whose target is not negative."""
     targets = ops.cast(targets, "int32")

@@ -346,6 +346,26 @@ def test_a_plan_that_cannot_be_kept_is_refused(plan, message):
         GradualUnsharing(adamw(1e-3), trunk, plan)
 
 
+def test_parts_are_let_go_one_after_another():
+    trunk, model = classifier()
+    plan = {0: "shared", 2: {"feed_forward": "unshared"}, 4: {"feed_forward": "unshared", "attention": [0, 0, 1, 1]}}
+    optimizer = GradualUnsharing(adamw(1e-3), trunk, plan)
+    apply(model, optimizer, 4)
+    fed = ("intermediate", "output/")
+    assert all(all_equal(values) != name.startswith(fed) for name, values in copies(trunk).items())
+    apply(model, optimizer, 2, 4)
+    values = copies(trunk)["attention/key/kernel"]
+    assert all_equal(values[:2])
+    assert not all_equal(values)
+    assert all_equal(copies(trunk)["output_norm/gamma"])
+
+
+def test_parts_apart_and_a_rate_for_each_depth_exclude_each_other():
+    trunk, _ = classifier()
+    with pytest.raises(ConfigError, match="tie whole blocks"):
+        GradualUnsharing(optimizer_for(trunk, "layerwise"), trunk, {0: {"feed_forward": "unshared"}})
+
+
 def test_copies_that_are_not_equal_cannot_be_tied():
     trunk, _ = classifier()
     dict(trunk.named_weights())["encoder/block_2/output/bias"].assign(np.zeros(48))

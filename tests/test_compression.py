@@ -20,6 +20,7 @@ from bert4albert import (
     suggest_sharing,
 )
 from bert4albert.cli import main
+from bert4albert.finding import model_folder
 from bert4albert.pictures import draw_drift
 from bert4albert.tasks import TextClassifier, load_task
 
@@ -217,6 +218,18 @@ def test_depths_that_are_alike_are_suggested_to_be_shared():
     for blocks in (0, 5, 1.5):
         with pytest.raises(ConfigError, match="blocks"):
             suggest_sharing(trunk, blocks)
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_rank_8_keeps_98_percent_of_the_answers_of_a_classifier(shared):
+    files = [shared / "data" / "sentiment" / f"sentiment.{split}.data.gz" for split in ("train", "valid")]
+    trunk = build_model("albert_tiny_zh", model="albert_unshared", dropout_rate=0.1)
+    task = TextClassifier(trunk, Tokenizer(model_folder("albert_tiny_zh")), pooling="mean", maxlen=64)
+    task.fit(task.read(files[0])[:2000], epochs=3, learning_rate=5e-4, seed=1, verbose=0)
+    _, report = task.compress(rank=8, texts=task.read(files[1]))
+    assert report.answers_kept >= 0.98
+    assert report.blocks <= 1.2
 
 
 VOCABULARY = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"好坏天气我你他很不"])}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gradients import to_numpy
 from test_pretraining_data import WORDS, tokenizer, write_corpus
-from test_pretraining_training import CONFIG, OPTIONS, RECIPE, assert_identical, run, weights_of
+from test_pretraining_training import CONFIG, RECIPE, assert_identical, run, weights_of
 
 from bert4albert import build_model
 from bert4albert.errors import ConfigError, DataError
@@ -17,17 +17,18 @@ from bert4albert.pretraining.command import main
 from bert4albert.pretraining.logs import read_log
 from bert4albert.pretraining.objective import Pretraining
 from bert4albert.pretraining.recipe import Recipe
-from bert4albert.pretraining.state import read_progress
+from bert4albert.pretraining.state import read_progress, save_state
 from bert4albert.pretraining.teacher import Teacher
-from bert4albert.pretraining.training import build_training, pretrain
+from bert4albert.pretraining.training import build_training
 
 SIZE = 7
+TEACHER_RECIPE = dataclasses.replace(RECIPE, steps=6, passages=48, accumulate=2)
 
 
-def write_teacher(folder, passages=130, seed=0):
-    """Passages of 1 to 30 words with a vector each: the text file and the array."""
+def write_teacher(folder, passages=130, seed=0, longest=30):
+    """Passages of 1 to `longest` words with a vector each: the text file and the array."""
     random = np.random.default_rng(seed)
-    texts = ["".join(random.choice(WORDS, random.integers(1, 31))) for _ in range(passages)]
+    texts = ["".join(random.choice(WORDS, random.integers(1, longest + 1))) for _ in range(passages)]
     (folder / "passages.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     np.save(folder / "vectors.npy", random.normal(size=(passages, SIZE)).astype("float16"))
     return {"teacher_texts": folder / "passages.txt", "teacher_vectors": folder / "vectors.npy"}
@@ -133,41 +134,53 @@ def test_vectors_are_learnt(tmp_path):
     pytest.fail(f"not learnt in 80 steps: {measured}")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run with a teacher that nothing interrupted: its folder, its corpus and teacher, and its weights."""
+    folder = tmp_path_factory.mktemp("whole")
+    # Passages of one length are compiled once.
+    corpus, files = write_corpus(folder / "corpus.txt"), write_teacher(folder, longest=6)
+    return folder, corpus, files, weights_of(run(corpus, folder / "run", TEACHER_RECIPE, **files))
+
+
 @pytest.mark.once
-def test_an_interrupted_run_with_a_teacher_reaches_the_same_weights(tmp_path):
-    corpus, files = write_corpus(tmp_path / "corpus.txt"), write_teacher(tmp_path)
-    recipe = dataclasses.replace(RECIPE, steps=6, passages=48, accumulate=2)
-    whole = weights_of(run(corpus, tmp_path / "whole", recipe, **files))
+def test_an_interrupted_run_with_a_teacher_reaches_the_same_weights(tmp_path, whole):
+    _, corpus, files, weights = whole
     batches, original = itertools.count(1), Pretraining.train_on_batch
 
     def stopping(self, *arguments, **options):
-        if next(batches) == 10:
+        if next(batches) == 11:
             raise KeyboardInterrupt
         return original(self, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pretraining, "train_on_batch", stopping)
         with pytest.raises(KeyboardInterrupt):
-            run(corpus, tmp_path / "parts", recipe, **files)
+            run(corpus, tmp_path / "parts", TEACHER_RECIPE, **files)
     assert read_progress(tmp_path / "parts" / "state.npz")["step"] == 4
-    assert_identical(whole, weights_of(run(corpus, tmp_path / "parts", recipe, **files)))
-    rows = read_log(tmp_path / "parts" / "log.csv")
-    assert {row["split"] for row in rows} == {"train", "valid"}
-    assert all(-1 <= row["vector_cosine"] <= 1 for row in rows)
+    assert_identical(weights, weights_of(run(corpus, tmp_path / "parts", TEACHER_RECIPE, **files)))
 
 
 @pytest.mark.once
-def test_a_run_goes_on_only_with_the_same_teacher(tmp_path):
-    corpus, files = write_corpus(tmp_path / "corpus.txt"), write_teacher(tmp_path)
-    recipe = dataclasses.replace(RECIPE, steps=1)
-    run(corpus, tmp_path / "run", recipe, valid=None, **files)
-    write_teacher(tmp_path, seed=1)
-    longer = dataclasses.replace(RECIPE, steps=2)
-    with pytest.raises(ConfigError, match="is of a run with other teacher vectors: continue with the same"):
-        run(corpus, tmp_path / "run", longer, valid=None, **files)
-    run(corpus, tmp_path / "alone", recipe, valid=None)
+def test_the_log_of_a_run_with_a_teacher_says_how_near_the_vectors_are(whole):
+    rows = read_log(whole[0] / "run" / "log.csv")
+    assert {row["split"] for row in rows} == {"train", "valid"}
+    assert all(-1 <= row["vector_cosine"] <= 1 for row in rows)
+    assert all(row["similarity_loss"] >= 0 for row in rows)
+
+
+@pytest.mark.once
+def test_a_run_goes_on_only_with_the_same_teacher(tmp_path, whole):
+    folder, corpus, files, _ = whole
+    other = write_teacher(tmp_path, seed=1)
+    longer = dataclasses.replace(TEACHER_RECIPE, steps=8)
+    for teacher in (other, {}):
+        with pytest.raises(ConfigError, match="is of a run with other teacher vectors: continue with the same"):
+            run(corpus, folder / "run", longer, valid=None, **teacher)
+    alone = tmp_path / "state.npz"
+    save_state(alone, build_training(CONFIG, RECIPE), {"step": 1, "place": [0, 1], "recipe": {}})
     with pytest.raises(ConfigError, match="is of a run without a teacher"):
-        run(corpus, tmp_path / "alone", longer, valid=None, **files)
+        run(corpus, tmp_path, RECIPE, valid=None, **files)
 
 
 @pytest.mark.once
@@ -220,7 +233,4 @@ def test_the_command_learns_from_one_vector_a_line_of_the_corpus(tmp_path):
     assert len(read_log(tmp_path / "run" / "log.csv")) == 2
     # The layer between the states and the vectors is no part of the model.
     stored = build_model(tmp_path / "run" / "model", with_nsp=True, with_mlm="linear")
-    without = pretrain(
-        corpus, list(tokenizer().vocab), CONFIG, tmp_path / "alone", dataclasses.replace(RECIPE, steps=1), **OPTIONS
-    )
-    assert set(weights_of(stored)) == set(weights_of(without))
+    assert SIZE not in {side for weight in weights_of(stored).values() for side in weight.shape}

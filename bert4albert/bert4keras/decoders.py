@@ -104,7 +104,7 @@ class AutoRegressiveDecoder:
         self.models[model].expected_steps = self.maxlen
         return self.models[model]
 
-    def predict(self, inputs: Any, output_ids: Any, states: Any = None) -> Any:
+    def predict(self, inputs: Any, output_ids: Any, states: Any = None, *_: Any) -> Any:
         """Return the probabilities of the next token of each row; decorate it with `wraps`."""
         raise NotImplementedError("A decoder needs a method predict(self, inputs, output_ids, states).")
 

@@ -42,9 +42,9 @@ class _Spelling(heads.GlobalPointer):
         config = super().get_config()
         return {**config, "RoPE": config.pop("rotary"), "tril_mask": config.pop("ordered"), "use_bias": self.use_bias}
 
-    def build(self, shape: Any) -> None:
+    def build(self, inputs_shape: Any, attention_mask_shape: Any = None) -> None:
         """Create the weights."""
-        super().build(shape)
+        super().build(inputs_shape)
 
     def compute_mask(self, *_: Any) -> None:
         """Return None: the mask is in the output."""

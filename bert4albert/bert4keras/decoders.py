@@ -104,7 +104,13 @@ class AutoRegressiveDecoder:
         self.models[model].expected_steps = self.maxlen
         return self.models[model]
 
-    def predict(self, inputs: Any, output_ids: Any, states: Any = None) -> Any:
+    def _begin(self, rows: int) -> None:
+        """Begin a search with this many rows."""
+        self._rows = rows
+        for model in self.models.values():
+            model.forget()
+
+    def predict(self, inputs: Any, output_ids: Any, states: Any = None, *_: Any) -> Any:
         """Return the probabilities of the next token of each row; decorate it with `wraps`."""
         raise NotImplementedError("A decoder needs a method predict(self, inputs, output_ids, states).")
 
@@ -120,7 +126,7 @@ class AutoRegressiveDecoder:
             temperature: divides the scores.
             min_ends: how many end tokens an answer must have.
         """
-        self._rows = topk
+        self._begin(topk)
         inputs = [np.array([item]) for item in inputs]
         output_ids, output_scores = self.first_output_ids, np.zeros(1)
         for step in range(self.maxlen):
@@ -160,7 +166,7 @@ class AutoRegressiveDecoder:
             topk: draw among this many most probable tokens.
             topp: draw among the most probable tokens that together reach this probability.
         """
-        self._rows = n
+        self._begin(n)
         inputs = [np.array([item]) for item in inputs]
         output_ids, answers = self.first_output_ids, []
         for step in range(self.maxlen):

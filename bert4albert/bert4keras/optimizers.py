@@ -7,14 +7,22 @@ moves it. So they combine in any order, with the results of bert4keras.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.bert4keras.adafactor import AdaBelief, AdaFactor, AdaFactorBase, Lion, counts_early, dense
 from bert4albert.bert4keras.backend import K, is_tf_keras, piecewise_linear
+from bert4albert.bert4keras.base_optimizers import (
+    AdaBelief,
+    AdaFactor,
+    AdaFactorBase,
+    Adam,
+    Lion,
+    counts_early,
+    dense,
+)
 from bert4albert.bert4keras.texts import string_matching
 
 __all__ = [
@@ -44,67 +52,19 @@ __all__ = [
 ]
 
 
-class Adam(keras.optimizers.Adam):
-    """Adam (arXiv:1412.6980) as scripts of bert4keras had it: that of Keras 2.3, or with `TF_KERAS=1` bert4keras' own.
-
-    Arguments:
-        learning_rate, beta_1, beta_2: as for Keras' Adam.
-        epsilon: added to the root; None for 1e-7, with `TF_KERAS=1` 1e-6.
-        bias_correction: whether the moments are corrected for starting from 0.
-        kwargs: Keras' further arguments.
-    """
-
-    counts_late = is_tf_keras
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float | None = None,
-        bias_correction: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        kwargs["name"] = kwargs.get("name") or "Adam"
-        epsilon = epsilon or (1e-6 if is_tf_keras else keras.config.epsilon())
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
-        self.bias_correction = bias_correction
-
-    def get_config(self) -> dict[str, Any]:
-        """Return Keras' own settings and the bias correction."""
-        return {**super().get_config(), "bias_correction": self.bias_correction}
-
-    def build(self, variables: list[Any]) -> None:
-        """Create the moments."""
-        self.early = counts_early(self, variables)
-        super().build(variables)
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Take a step."""
-        index = self._get_variable_index(variable)
-        gradient = dense(gradient, variable)
-        momentum, velocity = self._momentums[index], self._velocities[index]
-        self.assign(momentum, self.beta_1 * momentum + (1 - self.beta_1) * gradient)
-        self.assign(velocity, self.beta_2 * velocity + (1 - self.beta_2) * ops.square(gradient))
-        first, second = ops.convert_to_tensor(momentum), ops.convert_to_tensor(velocity)
-        rate, epsilon = ops.cast(learning_rate, first.dtype), self.epsilon
-        if self.bias_correction:
-            step = ops.cast(self.iterations + 1 + self.early, first.dtype)
-            of_first, of_second = (1 - ops.power(ops.cast(b, first.dtype), step) for b in (self.beta_1, self.beta_2))
-            rate = rate * ops.sqrt(of_second) / of_first
-            if is_tf_keras:  # its epsilon is added after the correction, that of Keras 2.3 before
-                epsilon = epsilon * ops.sqrt(of_second)
-        self.assign_sub(variable, rate * first / (ops.sqrt(second) + epsilon))
-
-
 class Extension:
     """What comes between an optimizer class and a class derived from it.
 
     Its `own_arguments`, with their defaults, are arguments of the derived class and attributes of its objects.
     """
 
-    own_arguments: dict[str, Any] = {}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {}
     counts_late = False  # True in the classes of the functions whose names end in _v2
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Stand for what the optimizer class and `own_arguments` give."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {key: kwargs.pop(key, default) for key, default in self._all_own_arguments().items()}
@@ -123,7 +83,7 @@ class Extension:
 
     def build(self, variables: list[Any]) -> None:
         """Create the optimizer's variables, and remember by which names scripts know the model's."""
-        if self.built:  # type: ignore[has-type]
+        if self.built:
             return
         self.early = counts_early(self, variables)
         self._names = [name_of(variable) for variable in variables]
@@ -148,16 +108,16 @@ class Extension:
     @property
     def _step(self) -> Any:
         """The counter of steps, as bert4keras' formulas see it."""
-        return self.iterations + self.early  # type: ignore[attr-defined]
+        return self.iterations + self.early
 
     def _index(self, variable: Any) -> int:
-        return self._get_variable_index(variable)  # type: ignore[attr-defined]
+        return self._get_variable_index(variable)
 
     def _name(self, variable: Any) -> str:
         return self._names[self._index(variable)]
 
     def _move(self, variable: Any, value: Any) -> None:
-        self.assign(variable, ops.cast(value, variable.dtype))  # type: ignore[attr-defined]
+        self.assign(variable, ops.cast(value, variable.dtype))
 
 
 class _Mover(Extension):
@@ -179,7 +139,7 @@ class _Mover(Extension):
 class WeightDecay(_Mover):
     """Subtract learning rate * weight_decay_rate * weight, but for variables whose names match a pattern."""
 
-    own_arguments = {"weight_decay_rate": 0.01, "exclude_from_weight_decay": ()}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {"weight_decay_rate": 0.01, "exclude_from_weight_decay": ()}
 
     def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
         if string_matching(self._name(variable), self.exclude_from_weight_decay):
@@ -190,7 +150,7 @@ class WeightDecay(_Mover):
 class LayerAdaptation(_Mover):
     """Scale each step by the norm of the weight (arXiv:1904.00962), but for variables whose names match a pattern."""
 
-    own_arguments = {"exclude_from_layer_adaptation": ()}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {"exclude_from_layer_adaptation": ()}
 
     def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
         if string_matching(self._name(variable), self.exclude_from_layer_adaptation):
@@ -204,7 +164,7 @@ class LayerAdaptation(_Mover):
 class PiecewiseLinearRate(_Mover):
     """Scale each step by the line through the points of `lr_schedule`, {step: factor}, from (0, 0) on."""
 
-    own_arguments = {"lr_schedule": {0: 1}}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {"lr_schedule": {0: 1}}
 
     def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
         return old + (new - old) * ops.cast(_at(self._step, self.lr_schedule), old.dtype)
@@ -213,7 +173,7 @@ class PiecewiseLinearRate(_Mover):
 class PiecewiseLinearRateV2(Extension):
     """The same for the learning rate, so that everything which uses that follows it."""
 
-    own_arguments = {"lr_schedule": {0: 1}}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {"lr_schedule": {0: 1}}
 
     def _decayed(self, learning_rate: Any) -> Any:
         return super()._decayed(learning_rate) * ops.cast(_at(self._step, self.lr_schedule), K.dtype(learning_rate))
@@ -226,7 +186,7 @@ def _at(step: Any, schedule: dict[Any, float]) -> Any:
 class GradientAccumulation(Extension):
     """Take a step every `grad_accum_steps` batches, with the mean of their gradients."""
 
-    own_arguments = {"grad_accum_steps": 2}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {"grad_accum_steps": 2}
 
     def build(self, variables: list[Any]) -> None:
         """Create the sums of gradients."""
@@ -254,7 +214,7 @@ class Lookahead(Extension):
     Source: arXiv:1907.08610; the start from 0 is bert4keras'.
     """
 
-    own_arguments = {"steps_per_slow_update": 5, "slow_step_size": 0.5}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {"steps_per_slow_update": 5, "slow_step_size": 0.5}
 
     def build(self, variables: list[Any]) -> None:
         """Create the slow weights."""
@@ -277,7 +237,7 @@ class Lookahead(Extension):
 class LazyOptimization(_Mover):
     """Leave rows of matching variables, such as words, alone where their gradient is 0."""
 
-    own_arguments = {"include_in_lazy_optimization": ()}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {"include_in_lazy_optimization": ()}
 
     def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
         if not string_matching(self._name(variable), self.include_in_lazy_optimization):
@@ -289,7 +249,7 @@ class LazyOptimization(_Mover):
 class ExponentialMovingAverage(Extension):
     """Keep an average of the weights beside them, from 0 on; `bert4albert.training.MovingAverage` is the native way."""
 
-    own_arguments = {"ema_momentum": 0.999}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {"ema_momentum": 0.999}
 
     def build(self, variables: list[Any]) -> None:
         """Create the averages."""
@@ -338,7 +298,7 @@ class ExponentialMovingAverage(Extension):
 class ParameterWiseRate(_Mover):
     """Scale the steps of variables whose names contain a word of `paramwise_lr_schedule`, {word: factor}."""
 
-    own_arguments = {"paramwise_lr_schedule": {}}  # noqa: RUF012
+    own_arguments: ClassVar[dict[str, Any]] = {"paramwise_lr_schedule": {}}
 
     def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
         name = self._name(variable)

@@ -120,7 +120,7 @@ def gradients(loss: Any, variables: Sequence[Any]) -> list[Any]:
 
 def function(
     inputs: Sequence[Any], outputs: Sequence[Any], updates: Any = None, name: str | None = None
-) -> Callable[[Sequence[Any]], list[np.ndarray]]:
+) -> Callable[[Sequence[Any]], Any]:
     """Return a function from arrays to arrays, as Keras 2's `K.function` did; without dropout.
 
     Arguments:

@@ -103,8 +103,8 @@ class TokenizerBase:
             pattern: 'S*E*E' for no start before the second text, 'S*ES*E' for one.
             truncate_from: 'right', 'left', or the index of what is cut.
         """
-        first = self.tokenize(first_text) if is_string(first_text) else first_text
-        second = self.tokenize(second_text) if is_string(second_text) else second_text
+        first = self.tokenize(first_text) if isinstance(first_text, str) else first_text
+        second = self.tokenize(second_text) if isinstance(second_text, str) else second_text or []
         if maxlen is not None:
             ends = {"right": -int(self._token_end is not None) - 1, "left": int(self._token_start is not None)}
             index = ends[truncate_from] if isinstance(truncate_from, str) else truncate_from
@@ -176,7 +176,7 @@ class Tokenizer(TokenizerBase):
     def token_to_id(self, token: str) -> int:
         """Return the id of a token, that of [UNK] if there is no such token."""
         found = self._token_dict.get(token)
-        return self._token_unk_id if found is None else found
+        return getattr(self, "_token_unk_id") if found is None else found  # noqa: B009  (scripts set it)
 
     def id_to_token(self, i: int) -> str:
         """Return the token of an id."""

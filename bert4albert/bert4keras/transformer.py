@@ -81,8 +81,9 @@ class BERT:
         if self.config.has_adapters or self.config.remat:
             raise ConfigError("depth_lora, depth_bias and remat are not offered here; use bert4albert.build_model.")
         _check(self._plan)
-        for key in ("vocab_size", "hidden_size", "embedding_size", "intermediate_size", "num_attention_heads"):
-            setattr(self, key, getattr(self.config, key))
+        self.vocab_size, self.hidden_size = self.config.vocab_size, self.config.hidden_size
+        self.embedding_size, self.intermediate_size = self.config.embedding_size, self.config.intermediate_size
+        self.num_attention_heads = self.config.num_attention_heads
         self.num_hidden_layers = self.config.sharing.depth
         self.max_position = self.config.max_position_embeddings
         self.with_pool, self.with_nsp, self.with_mlm = self.config.with_pool, self.config.with_nsp, self.config.with_mlm
@@ -128,9 +129,9 @@ class BERT:
         """A new initializer for layers on top."""
         return initializer(self.config)
 
-    def prefixed(self, name: str | None) -> str | None:
+    def prefixed(self, name: str) -> str:
         """Return a name with the prefix before it."""
-        return None if name is None else self.prefix + name
+        return self.prefix + name
 
     def apply(self, inputs: Any = None, layer: Any = None, arguments: Any = None, **kwargs: Any) -> Any:
         """Call the layer of a name, made at the first call.
@@ -143,12 +144,12 @@ class BERT:
         """
         if layer is keras.layers.Dropout and not kwargs.get("rate", self.dropout_rate):
             return inputs
-        name = self.prefixed(kwargs.pop("name", None))
         if layer is keras.layers.Lambda:
             kwargs["arguments"], arguments = arguments or {}, None
-        if name not in self.layers:
-            made = layer(name=name, **kwargs)
-            name = name if name is not None and not isinstance(made, keras.KerasTensor) else getattr(made, "name", name)
+        name = None if kwargs.get("name") is None else self.prefixed(kwargs["name"])
+        if name is None or name not in self.layers:
+            made = layer(**{**kwargs, "name": name})
+            name = name or made.name
             self.layers[name] = made
         found = self.layers[name]
         return found if inputs is None else found(inputs, **(arguments or {}))
@@ -242,14 +243,14 @@ class BERT:
         if mapping is not None:
             raise ConfigError("A mapping of one's own is not offered here; the names of every dialect are known.")
         values = {**self.config.to_dict(), "keep_tokens": None, "compound_tokens": None}
-        reduced = {"keep_tokens": self.keep_tokens, "compound_tokens": self.compound_tokens}
         added = len(self.compound_tokens or ())
         del values["keep_tokens"], values["compound_tokens"]
         source = open_source(values, checkpoint)
         if self.keep_tokens is not None or added:
             values["vocab_size"] = _file_vocabulary(source) or self.vocab_size - added
-        _, plan = resolve(source, self.model_name, **reduced)
+        _, plan = resolve(source, self.model_name, keep_tokens=self.keep_tokens, compound_tokens=self.compound_tokens)
         _check(plan)
+        assert plan is not None  # the source has a checkpoint
         fill(self.trunk, plan)
 
     def save_weights_as_checkpoint(self, filename: str, mapping: Any = None, dtype: Any = None) -> None:

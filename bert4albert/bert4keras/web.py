@@ -19,7 +19,7 @@ class WebServing:
 
     def __init__(self, host: str = "0.0.0.0", port: int = 8000, server: str = "paste") -> None:
         try:
-            import bottle
+            import bottle  # type: ignore[import-not-found]
         except ImportError:
             raise ConfigError("WebServing needs the library bottle: pip install bottle paste.") from None
         self.host, self.port, self.server, self.bottle = host, port, server, bottle

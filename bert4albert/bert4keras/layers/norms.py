@@ -66,7 +66,8 @@ class Condition(keras.layers.Layer):
         if self.hidden_dense is not None:
             condition = self.hidden_dense(condition)
         condition = align(condition, [0, -1], ndim)
-        return tuple(0.0 if dense is None else dense(condition) for dense in (self.beta_dense, self.gamma_dense))
+        beta, gamma = (0.0 if dense is None else dense(condition) for dense in (self.beta_dense, self.gamma_dense))
+        return beta, gamma
 
 
 @register

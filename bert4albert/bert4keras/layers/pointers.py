@@ -42,9 +42,9 @@ class _Spelling(heads.GlobalPointer):
         config = super().get_config()
         return {**config, "RoPE": config.pop("rotary"), "tril_mask": config.pop("ordered"), "use_bias": self.use_bias}
 
-    def build(self, shape: Any) -> None:
+    def build(self, inputs_shape: Any) -> None:  # type: ignore[override]  # Keras goes by the names in `call`
         """Create the weights."""
-        super().build(shape)
+        super().build(inputs_shape)
 
     def compute_mask(self, *_: Any) -> None:
         """Return None: the mask is in the output."""
@@ -70,7 +70,7 @@ class GlobalPointer(_Spelling):
 
 
 @register
-class EfficientGlobalPointer(_Spelling, heads.EfficientGlobalPointer):
+class EfficientGlobalPointer(_Spelling, heads.EfficientGlobalPointer):  # type: ignore[misc]
     """A global pointer with few weights (kexue.fm/archives/8877); the input is its implicit mask's."""
 
     def _scores(self, hidden_states: Any) -> Any:

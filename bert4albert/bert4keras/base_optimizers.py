@@ -1,4 +1,4 @@
-"""Optimizers of bert4keras that Keras does not have in the same form: `AdaFactor`, `AdaBelief`, `Lion`."""
+"""The optimizer classes of bert4keras, which `optimizers` extends: `Adam`, `AdaFactor`, `AdaBelief`, `Lion`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,59 @@ def counts_early(optimizer: Any, variables: list[Any]) -> int:
 def dense(gradient: Any, weight: Any) -> Any:
     """Return a gradient as an ordinary tensor; TensorFlow gives that of a table as the rows that were read."""
     return ops.add(gradient, ops.zeros_like(weight)) if hasattr(gradient, "dense_shape") else gradient
+
+
+class Adam(keras.optimizers.Adam):
+    """Adam (arXiv:1412.6980) as scripts of bert4keras had it: that of Keras 2.3, or with `TF_KERAS=1` bert4keras' own.
+
+    Arguments:
+        learning_rate, beta_1, beta_2: as for Keras' Adam.
+        epsilon: added to the root; None for 1e-7, with `TF_KERAS=1` 1e-6.
+        bias_correction: whether the moments are corrected for starting from 0.
+        kwargs: Keras' further arguments.
+    """
+
+    counts_late = is_tf_keras
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = None,
+        bias_correction: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        kwargs["name"] = kwargs.get("name") or "Adam"
+        epsilon = epsilon or (1e-6 if is_tf_keras else keras.config.epsilon())
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
+        self.bias_correction = bias_correction
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras' own settings and the bias correction."""
+        return {**super().get_config(), "bias_correction": self.bias_correction}
+
+    def build(self, variables: list[Any]) -> None:
+        """Create the moments."""
+        self.early = counts_early(self, variables)
+        super().build(variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step."""
+        index = self._get_variable_index(variable)
+        gradient = dense(gradient, variable)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        self.assign(momentum, self.beta_1 * momentum + (1 - self.beta_1) * gradient)
+        self.assign(velocity, self.beta_2 * velocity + (1 - self.beta_2) * ops.square(gradient))
+        first, second = ops.convert_to_tensor(momentum), ops.convert_to_tensor(velocity)
+        rate, epsilon = ops.cast(learning_rate, first.dtype), self.epsilon
+        if self.bias_correction:
+            step = ops.cast(self.iterations + 1 + self.early, first.dtype)
+            of_first, of_second = (1 - ops.power(ops.cast(b, first.dtype), step) for b in (self.beta_1, self.beta_2))
+            rate = rate * ops.sqrt(of_second) / of_first
+            if is_tf_keras:  # its epsilon is added after the correction, that of Keras 2.3 before
+                epsilon = epsilon * ops.sqrt(of_second)
+        self.assign_sub(variable, rate * first / (ops.sqrt(second) + epsilon))
 
 
 class AdaFactor(keras.optimizers.Optimizer):
@@ -131,9 +184,10 @@ class AdaFactor(keras.optimizers.Optimizer):
         if len(shape) < 2 or shape[self._axes(shape)[0]] < self.min_dim_size_to_factor:
             return None
         shorter, longer = self._axes(shape)
-        return tuple(
+        first, second = (
             tuple(1 if axis == dropped else size for axis, size in enumerate(shape)) for dropped in (longer, shorter)
         )
+        return first, second
 
 
 AdaFactorBase = AdaFactor

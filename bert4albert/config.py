@@ -122,6 +122,24 @@ class ModelConfig:
         with_pool, with_mlm: the head's activation, or None for no head.
         keep_tokens, compound_tokens: how the vocabulary was reduced; `vocab_size` is the reduced size.
         hierarchical_position: alpha of the hierarchical decomposition of positions, or None.
+
+    Examples:
+        >>> from bert4albert import ModelConfig
+        >>> config = ModelConfig.from_dict(
+        ...     {
+        ...         "vocab_size": 211,
+        ...         "embedding_size": 16,
+        ...         "hidden_size": 48,
+        ...         "num_hidden_layers": 3,
+        ...         "num_attention_heads": 4,
+        ...     }
+        ... )
+        >>> config.family, config.intermediate_size
+        ('albert', 192)
+        >>> print(config.sharing)
+        3 block applications share 1 block
+        >>> print(config.replace(sharing="unshared").sharing)
+        3 block applications, each with a block of its own
     """
 
     vocab_size: int

@@ -23,6 +23,16 @@ class Schedule:
 
     Attributes:
         attention, attention_norm, feed_forward, output_norm: the copy at each depth, counted from 0 without gaps.
+
+    Examples:
+        >>> from bert4albert.sharing import Schedule
+        >>> schedule = Schedule.of_blocks([0, 0, 1, 1])
+        >>> print(schedule)
+        4 block applications share 2 blocks: 0 0 1 1
+        >>> schedule.num_blocks, schedule.depths("attention", 1)
+        (2, [2, 3])
+        >>> schedule == [0, 0, 1, 1]
+        True
     """
 
     attention: Copies
@@ -170,6 +180,16 @@ def parse_schedule(sharing: Any, own: Schedule) -> Schedule:
 
     Returns:
         The schedule. Raises `ConfigError` for a name, part, number or list that cannot be used.
+
+    Examples:
+        >>> from bert4albert.sharing import Schedule, parse_schedule
+        >>> own = Schedule.of_blocks([0, 0, 0, 0, 0, 0])
+        >>> list(parse_schedule("groups:2", own))
+        [0, 0, 0, 1, 1, 1]
+        >>> list(parse_schedule("cycle_rev:3", own))
+        [0, 1, 2, 2, 1, 0]
+        >>> parse_schedule({"feed_forward": "unshared"}, own).feed_forward
+        (0, 1, 2, 3, 4, 5)
     """
     if isinstance(sharing, Schedule):
         return sharing

@@ -79,6 +79,16 @@ def open_checkpoint(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> T
 
     Returns:
         The open file. Raises `CheckpointError` if there is none or it cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.checkpoint import open_checkpoint
+        >>> np.savez("weights.npz", **{"pooler/dense/kernel": np.ones((3, 4), "float16")})
+        >>> file = open_checkpoint("weights.npz")
+        >>> file.tensors["pooler/dense/kernel"]
+        TensorInfo(dtype='float16', shape=(3, 4))
+        >>> file.read("pooler/dense/kernel").dtype
+        dtype('float32')
     """
     if isinstance(checkpoint, Mapping):
         return Arrays(checkpoint)

@@ -35,6 +35,15 @@ class Batches:
 
     Raises:
         DataError: If columns differ in length, have no examples, do not hold numbers, or exceed `maxlen`.
+
+    Examples:
+        >>> from bert4albert.batches import Batches
+        >>> token_ids, segment_ids = [[2, 5, 3], [2, 3], [2, 3]], [[0, 0, 0], [0, 0], [0, 0]]
+        >>> batches = Batches((token_ids, segment_ids), [1, 0, 1], batch_size=2, shuffle=False, multiple=4)
+        >>> for (ids, _), labels in batches:
+        ...     print(ids.tolist(), labels.tolist())
+        [[2, 5, 3, 0], [2, 3, 0, 0]] [1, 0]
+        [[2, 3, 0, 0]] [1]
     """
 
     def __init__(
@@ -128,6 +137,12 @@ def make_dataset(inputs: Any, targets: Any = None, sample_weight: Any = None, **
 
     Raises:
         DataError: As in `Batches`.
+
+    Examples:
+        >>> from bert4albert.batches import make_dataset
+        >>> dataset = make_dataset([[2, 5, 3], [2, 3], [2, 3]], [1, 0, 1], batch_size=2)
+        >>> len(dataset)
+        2
     """
     import keras
 
@@ -158,6 +173,14 @@ def predict_in_buckets(
 
     Raises:
         DataError: As in `Batches`.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.batches import predict_in_buckets
+        >>> model = build_model("albert_tiny_zh", num_hidden_layers=1)
+        >>> token_ids, segment_ids = [[2, 100, 3], [2, 3]], [[0, 0, 0], [0, 0]]
+        >>> predict_in_buckets(model, (token_ids, segment_ids)).shape
+        (2, 16, 312)
     """
     import keras
 

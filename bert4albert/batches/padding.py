@@ -51,6 +51,11 @@ def pad(sequences: Sequence[Any], value: float = 0, length: int | None = None, m
 
     Raises:
         DataError: If a row is longer than `length`, or the rows do not hold numbers.
+
+    Examples:
+        >>> from bert4albert.batches import pad
+        >>> pad([[2, 5, 3], [2, 3]]).tolist()
+        [[2, 5, 3], [2, 3, 0]]
     """
     rows = Ragged(sequences)
     longest = int(rows.lengths.max(initial=0))

@@ -34,6 +34,12 @@ class Recipe:
         vector_weight: how much the teacher counts in the loss.
         temperature: of the similarities within a batch, as in `Pretraining`.
         seed: decides initial weights, order of the data, and masks.
+
+    Examples:
+        >>> from bert4albert.pretraining import Recipe
+        >>> recipe = Recipe(steps=100, optimizer="lamb", accumulate=4)
+        >>> recipe.length, recipe.batch_size
+        (128, 32)
     """
 
     length: int = 128

@@ -35,6 +35,16 @@ class Tokenizer:
         TokenizerError: If the vocabulary is missing, is not one, or lacks a token that every text needs.
 
     A tokenizer can be pickled, and used from several threads at once.
+
+    Examples:
+        >>> from bert4albert import Tokenizer
+        >>> tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "今", "天", "good"])
+        >>> tokenizer.encode("今天 Good")
+        ([2, 5, 6, 7, 3], [0, 0, 0, 0, 0])
+        >>> tokenizer.tokenize("今天")
+        ['[CLS]', '今', '天', '[SEP]']
+        >>> tokenizer.decode([2, 5, 6, 3])
+        '今天'
     """
 
     def __init__(self, vocabulary: Vocabulary, do_lower_case: bool | None = None) -> None:

@@ -188,7 +188,8 @@ def trunk_from(
     Arguments:
         config: the trunk's config.
         read: returns the value of each weight by its canonical name.
-        dtype, name: as for `build_model`.
+        dtype: as for `build_model`.
+        name: as for `build_model`.
     """
     with weights_follow():
         trunk = Trunk(config, dtype=dtype, name=name)

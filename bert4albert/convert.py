@@ -101,7 +101,9 @@ def open_weights(
     """Open a checkpoint to be written elsewhere.
 
     Arguments:
-        source, sharing, config: as for `convert`.
+        source: as for `convert`.
+        sharing: as for `convert`.
+        config: as for `convert`.
 
     Returns:
         The weights, checked but not yet read, and the tokenizer beside them if there is one. Raises as `convert`.

@@ -14,6 +14,9 @@ _LONGEST_MESSAGE = 2000
 class Bert4AlbertError(Exception):
     """Base class of every error this package raises for a user's input; its message is one line, safe to print.
 
+    Arguments:
+        message: what was given, what was expected and what to do; it is cut in its middle if it is very long.
+
     Examples:
         >>> from bert4albert import Bert4AlbertError, build_model
         >>> try:
@@ -137,8 +140,12 @@ def require_whole(
     """Raise an error unless a value is a whole number within bounds, NumPy's included.
 
     Arguments:
-        name, value, source, error: as for `require_choice`.
-        low, high: the bounds, themselves allowed; None for no upper one.
+        name: what to call the value.
+        value: what was given.
+        low: the lowest value that is allowed.
+        high: the highest one; None for any.
+        source: who gave it, as for `require_choice`.
+        error: the class to raise.
     """
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):

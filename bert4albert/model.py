@@ -47,6 +47,7 @@ class Trunk(keras.Model):
         config: the `ModelConfig`.
         layers: layers to use instead of new ones, by name; how `trunk_of` puts a trunk around a user's layers.
         dtype: a dtype or dtype policy for all layers; None for Keras' global policy.
+        name: the model's name.
 
     Inputs are `[token_ids, segment_ids]`, integers [batch, length], then position_ids where the config has
     `custom_position_ids`, and masked_positions [batch, count] where it has `masked_positions`. The output is

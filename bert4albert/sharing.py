@@ -22,7 +22,10 @@ class Schedule:
     agree a schedule is as good as the plain list of blocks: it equals that tuple, has its length, and is written so.
 
     Attributes:
-        attention, attention_norm, feed_forward, output_norm: the copy at each depth, counted from 0 without gaps.
+        attention: the copy at each depth, counted from 0 without gaps.
+        attention_norm: likewise.
+        feed_forward: likewise.
+        output_norm: likewise.
 
     Examples:
         >>> from bert4albert.sharing import Schedule

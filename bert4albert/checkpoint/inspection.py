@@ -95,7 +95,8 @@ def inspect(path: str | os.PathLike[str], config: str | os.PathLike[str] | None 
     """Look at a checkpoint.
 
     Arguments:
-        path, config: as for `open_path`; here a config need not be found.
+        path: as for `open_path`.
+        config: as for `open_path`; here none need be found.
 
     Returns:
         What was found. Raises `ConfigError` or `CheckpointError` for a file that is of no known kind.

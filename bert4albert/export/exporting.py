@@ -36,7 +36,19 @@ def export_task(
     texts: Sequence[Any] | None = None,
     min_agreement: float = 0.99,
 ) -> float:
-    """Write a task as a program that runs without Keras, run it, and say how well it agrees; see `Task.export`."""
+    """Write a task as a program that runs without Keras, run it, and say how well it agrees; see `Task.export`.
+
+    Arguments:
+        task: the task.
+        path: as for `Task.export`.
+        format: as for `Task.export`.
+        quantize: as for `Task.export`.
+        texts: as for `Task.export`.
+        min_agreement: as for `Task.export`.
+
+    Returns:
+        The part of the texts that have the task's own answer. Raises as `Task.export` does.
+    """
     require_choice("format", format, FORMATS)
     require_choice("quantize", quantize, (None, "int8"))
     if isinstance(min_agreement, bool) or not isinstance(min_agreement, int | float) or not 0 <= min_agreement <= 1:

@@ -133,6 +133,10 @@ def search(decoding: Decoding, indexes: Sequence[int], options: Options) -> Iter
 class Search:
     """The state of the search for one batch of sources.
 
+    Arguments:
+        indexes: as for `search`.
+        options: as for `search`.
+
     Attributes:
         tokens: int [sources, beams, steps so far], the new tokens of each beam, the best beam first.
         scores: float64 [sources, beams]; -inf for a beam that was dropped, and all beams of a source that is done.

@@ -138,7 +138,8 @@ class CasRelLoss(keras.layers.Layer):
 
     Call arguments:
         attention_mask: bool or 0/1 [batch, length], false on padding, which never counts.
-        relations, subject: as in `SubjectSampler`.
+        relations: as in `SubjectSampler`.
+        subject: int [batch, 2], what it drew.
         subject_logits: [batch, length, 2].
         object_logits: [batch, length, predicates, 2], of this subject.
 

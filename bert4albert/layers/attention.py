@@ -43,7 +43,8 @@ class AttentionMask(ConfiguredLayer):
     segment ids (arXiv:1905.03197; bert4keras).
 
     Call arguments:
-        token_ids, segment_ids: [batch, length].
+        token_ids: [batch, length].
+        segment_ids: [batch, length].
 
     Returns:
         bool [batch, 1, length] for an encoder, else [batch, length, length].

@@ -53,7 +53,9 @@ class Step(NamedTuple):
     """What changes from depth to depth, beside the weights.
 
     Attributes:
-        cache, index, prefix: as `Attention` takes them; `prefix` holds the positions before those of `cache`.
+        cache: keys and values of earlier calls, as `Attention` takes them.
+        index: where in `cache` the keys and values of this call are written.
+        prefix: keys and values that are only read, of the positions before those of `cache`.
         adapter: what this depth adds to the weights of its block.
 
     Examples:

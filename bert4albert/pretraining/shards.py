@@ -37,7 +37,9 @@ class Shards:
         folder: what `tokenize_corpus` wrote.
 
     Attributes:
-        num_documents, num_sentences, num_tokens: counts over all shards.
+        num_documents: of all shards together.
+        num_sentences: of all shards together.
+        num_tokens: of all shards together.
 
     Raises `DataError` if the folder is not a whole tokenised corpus.
 

@@ -81,7 +81,8 @@ def pretrain(
         teacher_vectors: a NumPy file (.npy), floats [passages, size], for the states of a passage to learn from, as
             `Pretraining` says; whatever model made it.
         teacher_texts: the text files of these passages, one a line; the corpus by default.
-        model, sharing: as for `build_model`; the schedule of the config by default.
+        model: as for `build_model`.
+        sharing: as for `build_model`; the schedule of the config by default.
         do_lower_case: whether texts are lower-cased.
         save_every: steps between two saved states, which is also when the held-out documents are measured.
         log_every: steps between two lines of the log.

@@ -395,5 +395,13 @@ class Task(DataReader):
 
 
 def load_task(folder: str | os.PathLike[str], dtype: Any = None) -> Any:
-    """Return the task, of whatever class, that `Task.save` wrote to a folder; arguments as in `Task.load`."""
+    """Return the task, of whatever class, that `Task.save` wrote to a folder.
+
+    Arguments:
+        folder: the folder.
+        dtype: a dtype policy in place of that of the saved task.
+
+    Returns:
+        The task. Raises `DataError` as `Task.load` does.
+    """
     return Task.load(folder, dtype)

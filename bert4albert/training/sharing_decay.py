@@ -28,6 +28,7 @@ class SharingDecay(OptimizerWrapper):
         optimizer: the optimizer that trains; where rates differ, what `layerwise` returns.
         trunk: an unshared trunk.
         strength: 0 or more.
+        groups: without a trunk, as `get_config` gives it: the paths of the copies that are pulled together.
 
     Raises `ConfigError` for another strength, and for a trunk without copies of one block.
 

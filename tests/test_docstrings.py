@@ -111,7 +111,7 @@ def _methods(value):
     """Yield (name, function) for the public methods that a class defines itself."""
     for name, method in vars(value).items() if inspect.isclass(value) else ():
         method = getattr(method, "__func__", method)
-        if inspect.isfunction(method) and not name.startswith("_"):
+        if inspect.isfunction(method) and not name.startswith("_") and method.__module__.startswith(PACKAGE):
             yield name, method
 
 

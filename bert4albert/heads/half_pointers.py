@@ -38,9 +38,9 @@ class SubjectSampler(keras.layers.Layer):
         >>> import keras
         >>> import numpy as np
         >>> from bert4albert.heads import SubjectSampler
-        >>> token_ids = np.array([[2, 11, 12, 13, 14, 3]], "int32")
+        >>> attention_mask = np.ones((1, 6), bool)
         >>> relations = np.array([[[1, 2, 0, 4, 4]]], "int32")
-        >>> keras.ops.convert_to_numpy(SubjectSampler()(token_ids, relations)).tolist()
+        >>> keras.ops.convert_to_numpy(SubjectSampler()(attention_mask, relations)).tolist()
         [[1, 2]]
     """
 
@@ -149,11 +149,11 @@ class CasRelLoss(keras.layers.Layer):
     Examples:
         >>> import numpy as np
         >>> from bert4albert.heads import CasRelLoss
-        >>> token_ids = np.array([[2, 11, 12, 13, 14, 3]], "int32")
+        >>> attention_mask = np.ones((1, 6), bool)
         >>> relations = np.array([[[1, 2, 0, 4, 4]]], "int32")
         >>> subject = np.array([[1, 2]], "int32")
         >>> subject_logits, object_logits = np.zeros((1, 6, 2), "float32"), np.zeros((1, 6, 3, 2), "float32")
-        >>> tuple(CasRelLoss()(token_ids, relations, subject, subject_logits, object_logits).shape)
+        >>> tuple(CasRelLoss()(attention_mask, relations, subject, subject_logits, object_logits).shape)
         (1,)
     """
 

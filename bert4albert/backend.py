@@ -89,6 +89,18 @@ def seeded_dropout(model: keras.Model, seed: int) -> Iterator[None]:
     Arguments:
         model: the model that trains inside the block.
         seed: the seed; the same one drops the same units again.
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert.training import seeded_dropout
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dropout(0.5)])
+        >>> outputs = []
+        >>> for _ in range(2):
+        ...     with seeded_dropout(model, seed=1):
+        ...         outputs.append(keras.ops.convert_to_numpy(model(np.ones((1, 8)), training=True)))
+        >>> bool((outputs[0] == outputs[1]).all())
+        True
     """
     for index, variable in enumerate(model.variables):
         if variable.name == "seed_generator_state":

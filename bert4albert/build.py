@@ -89,6 +89,25 @@ def build_model(
         A functional `keras.Model` on `[token_ids, segment_ids]` (and the inputs asked for), whose output is
         the sequence [batch, length, hidden_size], the head asked for, or `[pool or nsp, mlm]`. `load_report`
         says where each weight came from, `card` what its makers recommend. Raises `ConfigError` or `CheckpointError`.
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert import build_model
+        >>> shared = build_model("albert_tiny_zh")
+        >>> unshared = build_model("albert_tiny_zh", model="albert_unshared")
+        >>> print(shared.config.sharing)
+        4 block applications share 1 block
+        >>> print(unshared.config.sharing)
+        4 block applications, each with a block of its own
+
+        Both start as the same function, and so does everything between them:
+
+        >>> token_ids = np.array([[2, 100, 101, 3]])
+        >>> inputs = [token_ids, np.zeros_like(token_ids)]
+        >>> before, after = (keras.ops.convert_to_numpy(model(inputs)) for model in (shared, unshared))
+        >>> before.shape, bool(np.allclose(before, after, atol=1e-5))
+        ((1, 4, 312), True)
     """
     _refuse_unknown(overrides)
     settings = {
@@ -146,6 +165,15 @@ def merge_depths(model: keras.Model) -> Trunk:
 
     Returns:
         A new unshared trunk without `depth_lora` and `depth_bias`, equal up to rounding.
+
+    Examples:
+        >>> from bert4albert import build_model, merge_depths
+        >>> model = build_model("albert_tiny_zh", depth_lora=4)
+        >>> print(model.config.sharing, model.config.has_adapters)
+        4 block applications share 1 block True
+        >>> merged = merge_depths(model)
+        >>> print(merged.config.sharing, merged.config.has_adapters)
+        4 block applications, each with a block of its own False
     """
     trunk = trunk_of(model)
     config = trunk.config.replace(sharing="unshared", depth_lora=None, depth_bias=False)
@@ -160,7 +188,8 @@ def trunk_from(
     Arguments:
         config: the trunk's config.
         read: returns the value of each weight by its canonical name.
-        dtype, name: as for `build_model`.
+        dtype: as for `build_model`.
+        name: as for `build_model`.
     """
     with weights_follow():
         trunk = Trunk(config, dtype=dtype, name=name)

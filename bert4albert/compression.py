@@ -81,8 +81,12 @@ def compress_depths(
         (a new trunk, a `CompressionReport`). Raises `ConfigError` for a rank that is no whole number of 1 or more, and
         for a pretrained trunk of another shape.
 
-    Example:
-        `compressed, report = compress_depths(build_model("albert_tiny_zh", model="albert_unshared"), rank=8)`
+    Examples:
+        >>> from bert4albert import build_model, compress_depths
+        >>> unshared = build_model("albert_tiny_zh", model="albert_unshared")
+        >>> small, report = compress_depths(unshared, rank=2)
+        >>> small.config.depth_lora.rank, report.parameters_after < report.parameters_before
+        (2, True)
     """
     trunk = trunk_of(trunk)
     if isinstance(rank, str):

@@ -52,7 +52,8 @@ class Head(NamedTuple):
 
     Attributes:
         title: what to call it in messages.
-        key, value: the config key that asks for it, and the value that stands for True.
+        key: the config key that asks for it.
+        value: the value of that key that stands for True.
         layers: its layers in the trunk.
         weights: the canonical names of its weights.
     """
@@ -113,15 +114,35 @@ class ModelConfig:
     Attributes:
         family: 'albert', 'bert' or 'electra': whose checkpoint names the weights go by.
         sharing: the copy of each part of a block that is used at each depth.
-        depth_lora, depth_bias: what each depth adds to the weights it uses: low-rank updates of kernels, offsets of
-            biases and norms.
+        depth_lora: the low-rank updates that each depth adds to the kernels it uses, or None.
+        depth_bias: whether each depth adds offsets to the biases and norms it uses.
         remat: whether activations inside a block application are computed again for the backward pass.
         embedding_mapping: whether a Dense maps the embeddings from E to H after their norm (ALBERT).
         projected_words: whether word embeddings are projected from E to H before the sum (early albert_zh).
         hidden_act: an entry of `config_keys.ACTIVATIONS`; the two forms of gelu are told apart.
-        with_pool, with_mlm: the head's activation, or None for no head.
-        keep_tokens, compound_tokens: how the vocabulary was reduced; `vocab_size` is the reduced size.
+        with_pool: the pooler's activation, or None for no pooler.
+        with_mlm: the masked-LM head's activation, or None for no head.
+        keep_tokens: the old ids of the words that were kept; `vocab_size` is the reduced size.
+        compound_tokens: the words that were appended, each made of others.
         hierarchical_position: alpha of the hierarchical decomposition of positions, or None.
+
+    Examples:
+        >>> from bert4albert import ModelConfig
+        >>> config = ModelConfig.from_dict(
+        ...     {
+        ...         "vocab_size": 211,
+        ...         "embedding_size": 16,
+        ...         "hidden_size": 48,
+        ...         "num_hidden_layers": 3,
+        ...         "num_attention_heads": 4,
+        ...     }
+        ... )
+        >>> config.family, config.intermediate_size
+        ('albert', 192)
+        >>> print(config.sharing)
+        3 block applications share 1 block
+        >>> print(config.replace(sharing="unshared").sharing)
+        3 block applications, each with a block of its own
     """
 
     vocab_size: int

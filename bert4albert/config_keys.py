@@ -23,7 +23,8 @@ class Activation:
     """How configs name an activation.
 
     Attributes:
-        google, hf: its name in the configs of Google's and of Hugging Face's programs; None where they lack it.
+        google: its name in the configs of Google's programs; None where they lack it.
+        hf: its name in those of Hugging Face; None where they lack it.
         also: other names that are read.
     """
 

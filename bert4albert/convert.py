@@ -60,6 +60,11 @@ def convert(
     Returns:
         What was written: a folder, a prefix or a file, as `build_model` takes it for `checkpoint`. Raises
         `CheckpointError`, `ConfigError` or `TokenizerError`; the files that were there before are then still there.
+
+    Examples:
+        >>> from bert4albert.convert import convert
+        >>> convert("albert_tiny_zh", "google/", to="google").name
+        'albert_model.ckpt'
     """
     require_choice("to", to, FORMATS)
     if rank is not None and to != "npz":
@@ -96,7 +101,9 @@ def open_weights(
     """Open a checkpoint to be written elsewhere.
 
     Arguments:
-        source, sharing, config: as for `convert`.
+        source: as for `convert`.
+        sharing: as for `convert`.
+        config: as for `convert`.
 
     Returns:
         The weights, checked but not yet read, and the tokenizer beside them if there is one. Raises as `convert`.

@@ -24,7 +24,8 @@ class Drift:
     """How far one part of one depth is from where it began.
 
     Attributes:
-        depth, part: which part of which block application, depths counted from 0.
+        depth: which block application, counted from 0.
+        part: which part of it.
         distance: the norm of the difference, as a part of the norm of the start.
         rank: the rank that holds 90 % of the square of the difference, if each kernel of the part is cut to it; 0 where
             nothing has moved; None for norms, which have no kernel.
@@ -48,8 +49,13 @@ def drift(trunk: keras.Model, start: keras.Model | None = None) -> list[Drift]:
     Returns:
         For each depth, first to last, one `Drift` for each part. Raises `ConfigError` for a start of another shape.
 
-    Example:
-        `drift(build_model("albert_tiny_zh", model="albert_unshared"))`
+    Examples:
+        >>> from bert4albert import build_model, drift
+        >>> start = build_model("albert_tiny_zh", num_hidden_layers=1)
+        >>> trunk = build_model("albert_tiny_zh", num_hidden_layers=1)
+        >>> _ = trunk.encoder.blocks[0].attention_norm.gamma.assign(1.5 * start.encoder.blocks[0].attention_norm.gamma)
+        >>> [(part.part, part.distance > 0) for part in drift(trunk, start)]
+        [('attention', False), ('attention_norm', True), ('feed_forward', False), ('output_norm', False)]
     """
     trunk = trunk_of(trunk)
     if start is not None:
@@ -76,7 +82,8 @@ def hidden_movement(before: Trunk, after: Trunk, inputs: Sequence[Any] | None = 
     """Say how differently two trunks compute.
 
     Arguments:
-        before, after: trunks of one shape.
+        before: a trunk.
+        after: a trunk of the same shape.
         inputs: token ids and segment ids, [batch, length] each; None for made-up ones.
 
     Returns:

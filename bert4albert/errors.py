@@ -12,7 +12,19 @@ _LONGEST_MESSAGE = 2000
 
 
 class Bert4AlbertError(Exception):
-    """Base class of every error this package raises for a user's input; its message is one line, safe to print."""
+    """Base class of every error this package raises for a user's input; its message is one line, safe to print.
+
+    Arguments:
+        message: what was given, what was expected and what to do; it is cut in its middle if it is very long.
+
+    Examples:
+        >>> from bert4albert import Bert4AlbertError, build_model
+        >>> try:
+        ...     build_model("albert_tiny_ch")
+        ... except Bert4AlbertError as error:
+        ...     print(error)
+        There is no config file or model folder at albert_tiny_ch. Did you mean 'albert_tiny_zh'?
+    """
 
     def __init__(self, message: object = "") -> None:
         text = " ".join(str(message).splitlines())
@@ -23,27 +35,68 @@ class Bert4AlbertError(Exception):
 
 
 class ConfigError(Bert4AlbertError, ValueError):
-    """A model configuration or an argument of `build_model` that cannot be used."""
+    """A model configuration or an argument of `build_model` that cannot be used.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> build_model("albert_tiny_zh", sharing="unsharde")
+        Traceback (most recent call last):
+        bert4albert.errors.ConfigError: sharing must be one of shared, unshared, ... Did you mean 'unshared'?
+    """
 
 
 class CheckpointError(Bert4AlbertError, ValueError):
-    """A checkpoint that cannot be read, or that does not fit the model."""
+    """A checkpoint that cannot be read, or that does not fit the model.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert import build_model
+        >>> build_model("albert_tiny_zh", {"a": np.zeros(3)})
+        Traceback (most recent call last):
+        bert4albert.errors.CheckpointError: ... is not a checkpoint of a known kind: it has 1 tensors (a); ...
+    """
 
 
 class TokenizerError(Bert4AlbertError, ValueError):
-    """A vocabulary that cannot be read, or text that cannot be encoded as asked."""
+    """A vocabulary that cannot be read, or text that cannot be encoded as asked.
+
+    Examples:
+        >>> from bert4albert import Tokenizer
+        >>> Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]"]).mask_id
+        Traceback (most recent call last):
+        bert4albert.errors.TokenizerError: This vocabulary has no [MASK], ...
+    """
 
 
 class DataError(Bert4AlbertError, ValueError):
-    """A data file or a set of examples that cannot be used."""
+    """A data file or a set of examples that cannot be used.
+
+    Examples:
+        >>> from bert4albert.batches import pad
+        >>> pad([[2, 5, 3]], length=2)
+        Traceback (most recent call last):
+        bert4albert.errors.DataError: Row 0 has 3 items, more than length=2: cut it, or leave length out.
+    """
 
 
 class TrainingError(Bert4AlbertError, ArithmeticError):
-    """Training that cannot go on, since its loss or its weights are no longer numbers."""
+    """Training that cannot go on, since its loss or its weights are no longer numbers.
+
+    Examples:
+        >>> from bert4albert import Bert4AlbertError, TrainingError
+        >>> issubclass(TrainingError, Bert4AlbertError) and issubclass(TrainingError, ArithmeticError)
+        True
+    """
 
 
 class ExportError(Bert4AlbertError, RuntimeError):
-    """A model that cannot be written in the format asked for, with the versions installed."""
+    """A model that cannot be written in the format asked for, with the versions installed.
+
+    Examples:
+        >>> from bert4albert import Bert4AlbertError, ExportError
+        >>> issubclass(ExportError, Bert4AlbertError) and issubclass(ExportError, RuntimeError)
+        True
+    """
 
 
 def printable(text: str) -> str:
@@ -87,8 +140,12 @@ def require_whole(
     """Raise an error unless a value is a whole number within bounds, NumPy's included.
 
     Arguments:
-        name, value, source, error: as for `require_choice`.
-        low, high: the bounds, themselves allowed; None for no upper one.
+        name: what to call the value.
+        value: what was given.
+        low: the lowest value that is allowed.
+        high: the highest one; None for any.
+        source: who gave it, as for `require_choice`.
+        error: the class to raise.
     """
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):

@@ -47,10 +47,22 @@ class Trunk(keras.Model):
         config: the `ModelConfig`.
         layers: layers to use instead of new ones, by name; how `trunk_of` puts a trunk around a user's layers.
         dtype: a dtype or dtype policy for all layers; None for Keras' global policy.
+        name: the model's name.
 
     Inputs are `[token_ids, segment_ids]`, integers [batch, length], then position_ids where the config has
     `custom_position_ids`, and masked_positions [batch, count] where it has `masked_positions`. The output is
     the sequence [batch, length, hidden_size], or the head asked for, or the list [pool or sentence, masked LM].
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> trunk = build_model("albert_tiny_zh")
+        >>> [layer.name for layer in trunk.layers]
+        ['token_ids', 'segment_ids', 'embeddings', 'attention_mask', 'encoder']
+        >>> len(trunk.hidden_states), trunk.hidden_states[-1].shape
+        (4, (None, None, 312))
+        >>> name, variable = next(trunk.named_weights())
+        >>> name, tuple(variable.shape)
+        ('embeddings/word/embeddings', (8000, 128))
     """
 
     def __init__(
@@ -201,6 +213,14 @@ def trunk_of(model: keras.Model) -> Trunk:
 
     Returns:
         A `Trunk` with the very layers and weights of `model`. Raises `ConfigError` if there is none.
+
+    Examples:
+        >>> import keras
+        >>> from bert4albert import build_model, trunk_of
+        >>> trunk = build_model("albert_tiny_zh")
+        >>> classifier = keras.Model(trunk.inputs, keras.layers.Dense(3)(trunk.output[:, 0]))
+        >>> trunk_of(classifier).encoder is trunk.encoder
+        True
     """
     layers = [model, *_layers_within(model)]
     for layer in layers:

@@ -54,8 +54,14 @@ def reshare(
         (a new trunk, a `ResharingReport`). Raises `ConfigError` for a schedule that cannot be used, and for texts
         without a tokenizer.
 
-    Example:
-        `shared, report = reshare(trunk, "groups:2", ["今天天气很好"], tokenizer)`
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model, reshare
+        >>> unshared = build_model("albert_tiny_zh", model="albert_unshared")
+        >>> model, report = reshare(unshared, "groups:2", ["今天天气很好"], Tokenizer("albert_tiny_zh"))
+        >>> print(model.config.sharing)
+        4 block applications share 2 blocks: 0 0 1 1
+        >>> len(report.hidden_drift)
+        4
     """
     trunk = trunk_of(trunk)
     old = weights_of(trunk)
@@ -93,8 +99,13 @@ def suggest_sharing(trunk: keras.Model, blocks: int = 3) -> list[int]:
     Returns:
         The block of each depth, to pass as `sharing`. Raises `ConfigError` for another number of blocks.
 
-    Example:
-        `build_model("albert_tiny_zh", sharing=suggest_sharing(trained, blocks=2))`
+    Examples:
+        >>> from bert4albert import build_model, suggest_sharing
+        >>> trunk = build_model("albert_tiny_zh", model="albert_unshared")
+        >>> for block in trunk.encoder.blocks[2:]:  # as if training had moved these two
+        ...     _ = block.intermediate.kernel.assign(1.1 * block.intermediate.kernel)
+        >>> suggest_sharing(trunk, blocks=2)
+        [0, 0, 1, 1]
     """
     trunk = trunk_of(trunk)
     depth = trunk.config.sharing.depth

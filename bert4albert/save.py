@@ -38,6 +38,14 @@ def save_google_checkpoint(
     one table where the dialect does not project them. The files are written all or none. Raises
     `CheckpointError` where Google's programs would compute something else (an erf gelu, another epsilon), a
     weight is not finite, or the files cannot be written.
+
+    Examples:
+        >>> from bert4albert import build_model, save_google_checkpoint
+        >>> model = build_model("albert_tiny_zh")
+        >>> save_google_checkpoint(model, "google/albert_model.ckpt")
+        >>> again = build_model("google/albert_config.json", "google/albert_model.ckpt")
+        >>> again.load_report.dialect
+        'Google ALBERT'
     """
     weights = weights_of(model) if allow_nonfinite else finite(weights_of(model))
     write_google(weights, Path(path), google_dialect(weights.config, dialect))
@@ -66,6 +74,13 @@ def save_hf(
     without an embedding mapping with one that does nothing. Raises `CheckpointError` where the dialect cannot
     say the model, a weight is not finite, or the files cannot be written. The set of files is written whole or not
     at all.
+
+    Examples:
+        >>> from bert4albert import build_model, save_hf
+        >>> model = build_model("albert_tiny_zh", model="albert_unshared")
+        >>> save_hf(model, "my_model")
+        >>> print(build_model("my_model").config.sharing)
+        4 block applications, each with a block of its own
     """
     weights = weights_of(model) if allow_nonfinite else finite(weights_of(model))
     write_hf(weights, Path(folder), hf_dialect(weights.config, dialect), tokenizer)

@@ -22,7 +22,20 @@ class Schedule:
     agree a schedule is as good as the plain list of blocks: it equals that tuple, has its length, and is written so.
 
     Attributes:
-        attention, attention_norm, feed_forward, output_norm: the copy at each depth, counted from 0 without gaps.
+        attention: the copy at each depth, counted from 0 without gaps.
+        attention_norm: likewise.
+        feed_forward: likewise.
+        output_norm: likewise.
+
+    Examples:
+        >>> from bert4albert.sharing import Schedule
+        >>> schedule = Schedule.of_blocks([0, 0, 1, 1])
+        >>> print(schedule)
+        4 block applications share 2 blocks: 0 0 1 1
+        >>> schedule.num_blocks, schedule.depths("attention", 1)
+        (2, [2, 3])
+        >>> schedule == [0, 0, 1, 1]
+        True
     """
 
     attention: Copies
@@ -170,6 +183,16 @@ def parse_schedule(sharing: Any, own: Schedule) -> Schedule:
 
     Returns:
         The schedule. Raises `ConfigError` for a name, part, number or list that cannot be used.
+
+    Examples:
+        >>> from bert4albert.sharing import Schedule, parse_schedule
+        >>> own = Schedule.of_blocks([0, 0, 0, 0, 0, 0])
+        >>> list(parse_schedule("groups:2", own))
+        [0, 0, 0, 1, 1, 1]
+        >>> list(parse_schedule("cycle_rev:3", own))
+        [0, 1, 2, 2, 1, 0]
+        >>> parse_schedule({"feed_forward": "unshared"}, own).feed_forward
+        (0, 1, 2, 3, 4, 5)
     """
     if isinstance(sharing, Schedule):
         return sharing

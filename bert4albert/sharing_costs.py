@@ -83,8 +83,13 @@ def describe_sharing(
     Returns:
         One `SharingCost` for each point. Raises `ConfigError` for a config or a point that cannot be used.
 
-    Example:
-        `describe_sharing("albert_tiny_zh", ["shared", "groups:2", {"sharing": "shared", "depth_lora": 8}])`
+    Examples:
+        >>> from bert4albert import describe_sharing
+        >>> shared, unshared = describe_sharing("albert_tiny_zh", ["shared", "unshared"])
+        >>> print(unshared.sharing)
+        4 block applications, each with a block of its own
+        >>> shared.total < unshared.total
+        True
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
         raise ConfigError(f"specs must be a list of points, such as ['shared', 'unshared'], not {specs!r:.80}.")

@@ -18,23 +18,31 @@ class Batches:
     iteration is a new epoch: every example once, in a new order if `shuffle`. `len` is the number of batches.
 
     Arguments:
-        inputs: One column, or a tuple or dictionary of columns. A column is an array [examples, ...], a list of
+        inputs: one column, or a tuple or dictionary of columns. A column is an array [examples, ...], a list of
             numbers, or a list of rows of different lengths (lists, or arrays [row_length, ...]), which are padded.
-        targets: Columns likewise; rows of different lengths (labels of each token) are padded like the inputs.
-        sample_weight: A column likewise.
-        batch_size: Examples a batch; the last batch may have fewer.
-        shuffle: Whether each epoch has its own order, which depends on `seed` and nothing else.
-        bucket: Whether a batch holds texts of similar length. By default as `shuffle`: without
+        targets: columns likewise; rows of different lengths (labels of each token) are padded like the inputs.
+        sample_weight: a column likewise.
+        batch_size: examples a batch; the last batch may have fewer.
+        shuffle: whether each epoch has its own order, which depends on `seed` and nothing else.
+        bucket: whether a batch holds texts of similar length. By default as `shuffle`: without
             shuffling, rows stay in the order given, as `predict` needs it.
-        multiple: Batches are padded to a multiple of this length, so that few shapes are compiled.
-        maxlen: The most that this rounding may come to; for models with that many positions.
-        target_padding: What rows of targets are filled up with.
-        drop_last: Whether to leave out the examples, new ones each epoch, that do not fill a batch.
-        seed: The seed of the orders.
-        first_epoch: The number of the first epoch, where a training goes on: its order is that of this epoch.
+        multiple: batches are padded to a multiple of this length, so that few shapes are compiled.
+        maxlen: the most that this rounding may come to; for models with that many positions.
+        target_padding: what rows of targets are filled up with.
+        drop_last: whether to leave out the examples, new ones each epoch, that do not fill a batch.
+        seed: the seed of the orders.
+        first_epoch: the number of the first epoch, where a training goes on: its order is that of this epoch.
 
-    Raises:
-        DataError: If columns differ in length, have no examples, do not hold numbers, or exceed `maxlen`.
+    Raises `DataError` if columns differ in length, have no examples, do not hold numbers, or exceed `maxlen`.
+
+    Examples:
+        >>> from bert4albert.batches import Batches
+        >>> token_ids, segment_ids = [[2, 5, 3], [2, 3], [2, 3]], [[0, 0, 0], [0, 0], [0, 0]]
+        >>> batches = Batches((token_ids, segment_ids), [1, 0, 1], batch_size=2, shuffle=False, multiple=4)
+        >>> for (ids, _), labels in batches:
+        ...     print(ids.tolist(), labels.tolist())
+        [[2, 5, 3, 0], [2, 3, 0, 0]] [1, 0]
+        [[2, 3, 0, 0]] [1]
     """
 
     def __init__(
@@ -116,18 +124,21 @@ def make_dataset(inputs: Any, targets: Any = None, sample_weight: Any = None, **
     """Return batches in the form that `fit`, `evaluate` and `predict` of the Keras backend in use take.
 
     Arguments:
-        inputs: As in `Batches`.
-        targets: As in `Batches`.
-        sample_weight: As in `Batches`.
-        **options: The other arguments of `Batches`.
+        inputs: as in `Batches`.
+        targets: as in `Batches`.
+        sample_weight: as in `Batches`.
+        options: the other arguments of `Batches`.
 
     Returns:
         A `tf.data.Dataset` on TensorFlow, a `keras.utils.PyDataset` on other backends; `len` is its number of
         batches. Call `fit` with `shuffle=False`: the order is random already, and Keras would mix the batches
-        of a PyDataset by a seed of its own.
+        of a PyDataset by a seed of its own. Raises `DataError` as in `Batches`.
 
-    Raises:
-        DataError: As in `Batches`.
+    Examples:
+        >>> from bert4albert.batches import make_dataset
+        >>> dataset = make_dataset([[2, 5, 3], [2, 3], [2, 3]], [1, 0, 1], batch_size=2)
+        >>> len(dataset)
+        2
     """
     import keras
 
@@ -145,19 +156,24 @@ def predict_in_buckets(
     """Return a model's predictions in the order of the inputs, computed over batches of similar length.
 
     Arguments:
-        model: A Keras model.
-        inputs: As in `Batches`.
-        batch_size: Examples a batch.
-        multiple: As in `Batches`.
-        maxlen: As in `Batches`.
+        model: a Keras model.
+        inputs: as in `Batches`.
+        batch_size: examples a batch.
+        multiple: as in `Batches`.
+        maxlen: as in `Batches`.
 
     Returns:
         What `model.predict` would return, an array [examples, ...] or a structure of arrays. An axis that follows
         the length of the batch is as long as in the longest batch, with zeros beyond the shorter ones. Several
-        threads may ask one model at once.
+        threads may ask one model at once. Raises `DataError` as in `Batches`.
 
-    Raises:
-        DataError: As in `Batches`.
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.batches import predict_in_buckets
+        >>> model = build_model("albert_tiny_zh", num_hidden_layers=1)
+        >>> token_ids, segment_ids = [[2, 100, 3], [2, 3]], [[0, 0, 0], [0, 0]]
+        >>> predict_in_buckets(model, (token_ids, segment_ids)).shape
+        (2, 16, 312)
     """
     import keras
 
@@ -174,8 +190,8 @@ def check_token_ids(inputs: Any, vocab_size: int) -> None:
     """Raise `DataError` for a token id that has no embedding: some backends would answer with NaN, others at random.
 
     Arguments:
-        inputs: As in `Batches`; the token ids are the first column.
-        vocab_size: How many word embeddings there are.
+        inputs: as in `Batches`; the token ids are the first column.
+        vocab_size: how many word embeddings there are.
     """
     column = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
     column = column[0] if isinstance(column, tuple) else column

@@ -13,10 +13,9 @@ class Ragged:
     """Rows of different lengths, kept as one flat array, any of which can be had as a padded array.
 
     Arguments:
-        rows: Lists or arrays [row_length] of numbers, or [row_length, ...] of vectors of one shape.
+        rows: lists or arrays [row_length] of numbers, or [row_length, ...] of vectors of one shape.
 
-    Raises:
-        DataError: If the rows do not hold numbers.
+    Raises `DataError` if the rows do not hold numbers.
     """
 
     def __init__(self, rows: Sequence[Any]) -> None:
@@ -41,16 +40,19 @@ def pad(sequences: Sequence[Any], value: float = 0, length: int | None = None, m
     """Return rows of different lengths as one array, each filled up at its end.
 
     Arguments:
-        sequences: Rows, as lists or arrays [row_length] of numbers, or [row_length, ...] of vectors of one shape.
-        value: What to fill up with: 0 for token ids; for labels, one that the loss leaves out.
-        length: The length to fill up to; by default that of the longest row.
-        multiple: Round that length up to a multiple of this.
+        sequences: rows, as lists or arrays [row_length] of numbers, or [row_length, ...] of vectors of one shape.
+        value: what to fill up with: 0 for token ids; for labels, one that the loss leaves out.
+        length: the length to fill up to; by default that of the longest row.
+        multiple: round that length up to a multiple of this.
 
     Returns:
-        An array [rows, length, ...], int32, or float32 if the rows hold floats.
+        An array [rows, length, ...], int32, or float32 if the rows hold floats. Raises `DataError` if a row is longer
+        than `length`, or the rows do not hold numbers.
 
-    Raises:
-        DataError: If a row is longer than `length`, or the rows do not hold numbers.
+    Examples:
+        >>> from bert4albert.batches import pad
+        >>> pad([[2, 5, 3], [2, 3]]).tolist()
+        [[2, 5, 3], [2, 3, 0]]
     """
     rows = Ragged(sequences)
     longest = int(rows.lengths.max(initial=0))

@@ -11,7 +11,7 @@ class BatchesDataset(keras.utils.PyDataset):
     """The batches of one epoch after the other, as a `keras.utils.PyDataset`.
 
     Arguments:
-        batches: Where the batches come from.
+        batches: where the batches come from.
     """
 
     def __init__(self, batches: Batches) -> None:

@@ -49,7 +49,8 @@ class Dialect:
     """One program's names for the weights.
 
     Attributes:
-        key, title: for code and for people.
+        key: its name in code.
+        title: its name for people.
         family: the model family the names belong to; None where the config says it.
         layers: canonical layer -> its name, outside the blocks.
         block: canonical layer inside a block -> its name there.

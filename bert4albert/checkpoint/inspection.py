@@ -95,10 +95,17 @@ def inspect(path: str | os.PathLike[str], config: str | os.PathLike[str] | None 
     """Look at a checkpoint.
 
     Arguments:
-        path, config: as for `open_path`; here a config need not be found.
+        path: as for `open_path`.
+        config: as for `open_path`; here none need be found.
 
     Returns:
         What was found. Raises `ConfigError` or `CheckpointError` for a file that is of no known kind.
+
+    Examples:
+        >>> from bert4albert.checkpoint.inspection import inspect
+        >>> found = inspect("albert_tiny_zh")
+        >>> found.report.dialect, found.config.hidden_size, found.call
+        ('Hugging Face Albert', 312, 'build_model("albert_tiny_zh")')
     """
     with reading(path, config):
         folder = model_folder(path)

@@ -38,7 +38,8 @@ class LoadReport:
     """What loading did; print it for a short table.
 
     Attributes:
-        source, dialect: the file and whose names it uses.
+        source: the file.
+        dialect: whose names it uses.
         filled: model weight -> the tensor it was filled from.
         fresh: weights of heads that the file lacks and that were allowed to start at random.
         missing: model weight -> the tensor the file should have for it.
@@ -110,7 +111,8 @@ class Equal:
     """A tensor that must equal another one for the model to compute what the file does.
 
     Attributes:
-        name, tied: the two tensors.
+        name: the first tensor.
+        tied: the second one.
         otherwise: what to say where they differ, after the name of the first.
     """
 

@@ -44,7 +44,8 @@ class Source:
     Attributes:
         values: the config's JSON object, as found.
         name: what to call the config in messages.
-        file, dialect: the open checkpoint and whose names it uses; None for random weights.
+        file: the open checkpoint; None for random weights.
+        dialect: whose names it uses.
     """
 
     values: Mapping[str, Any]
@@ -79,6 +80,16 @@ def open_checkpoint(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> T
 
     Returns:
         The open file. Raises `CheckpointError` if there is none or it cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.checkpoint import open_checkpoint
+        >>> np.savez("weights.npz", **{"pooler/dense/kernel": np.ones((3, 4), "float16")})
+        >>> file = open_checkpoint("weights.npz")
+        >>> file.tensors["pooler/dense/kernel"]
+        TensorInfo(dtype='float16', shape=(3, 4))
+        >>> file.read("pooler/dense/kernel").dtype
+        dtype('float32')
     """
     if isinstance(checkpoint, Mapping):
         return Arrays(checkpoint)
@@ -112,7 +123,11 @@ def resolve(
 
     Arguments:
         source: the config and the checkpoint.
-        model, sharing, keep_tokens, compound_tokens, fresh_heads: as for `build_model`.
+        model: as for `build_model`.
+        sharing: as for `build_model`.
+        keep_tokens: as for `build_model`.
+        compound_tokens: as for `build_model`.
+        fresh_heads: as for `build_model`.
         overrides: config keys to replace; None leaves a key as it is.
 
     Returns:

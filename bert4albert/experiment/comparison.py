@@ -50,14 +50,10 @@ def compare(
     points or seeds may be asked for later, and any number of processes, also on machines that share the folder, may
     call it with the same arguments; no run is done twice.
 
-    Example:
-        make_task = functools.partial(TextClassifier, tokenizer=Tokenizer("folder"), pooling="mean")
-        points = ["shared", "unshared", "groups:2"]
-        print(compare(make_task, "train.tsv", "valid.tsv", points, folder="compared", config="folder", epochs=3))
-
     Arguments:
         make_task: makes an untrained task from a trunk.
-        train, valid: examples, or the path of a data file. The best epoch is chosen on `valid`.
+        train: examples, or the path of a data file.
+        valid: examples or a path, on which the best epoch is chosen.
         points: names as in `experiment.points.meaning`, such as 'shared', 'unshared', 'groups:2', 'feed_forward',
             'lora:8', 'decay:0.1', 'gradual:0.3'; or a dictionary from names of your own to arguments of
             `build_model` and `Task.fit`. The others are compared with 'shared', or with the first where it is absent.
@@ -65,7 +61,8 @@ def compare(
         test: examples or a path: differences are then measured there, else on `valid`.
         seeds: how many; with a single one no difference can be claimed.
         learning_rates: rates to try; each point is reported at the one that is best for it on `valid`.
-        config, checkpoint: as for `build_model`; by default the embedded model.
+        config: as for `build_model`; by default the embedded model.
+        checkpoint: as for `build_model`.
         workers: processes that share the runs and the processor's cores; None for this process alone. `make_task`
             must then be something that `pickle` can send, such as the `functools.partial` above.
         progress: whether to say on standard error how far the comparison is.
@@ -75,6 +72,20 @@ def compare(
         The report; `print` shows it. Raises `ConfigError` for arguments that cannot be used, or that differ from
         those that the folder was begun with, and `DataError` for examples that cannot be used. Sets Keras' random
         seed before each run.
+
+    Examples:
+        >>> import functools
+        >>> from bert4albert import Tokenizer
+        >>> from bert4albert.experiment import compare
+        >>> from bert4albert.tasks import TextClassifier
+        >>> make_task = functools.partial(TextClassifier, tokenizer=Tokenizer("albert_tiny_zh"), maxlen=16)
+        >>> train = [("房间干净", "good"), ("又吵又脏", "bad"), ("很满意", "good"), ("太贵了", "bad")]
+        >>> points = ["shared", "unshared"]
+        >>> report = compare(
+        ...     make_task, train, train, points, folder="compared", seeds=1, epochs=1, progress=False, verbose=0
+        ... )
+        >>> report.metric, len(report.results)
+        ('accuracy', 2)
     """
     require_whole("seeds", seeds, 1)
     chosen = read_points(points, fit)

@@ -104,6 +104,13 @@ class Report:
         results: a `Result` for each point.
         sentences: what is better and by how much, whether the seeds support it, what to do next.
         pictures: the pictures drawn; none without matplotlib.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from bert4albert.experiment import Report
+        >>> report = Report(Path("compared"), "accuracy", results=[], sentences=["One point only."], pictures=[])
+        >>> report.sentences
+        ['One point only.']
     """
 
     folder: Path
@@ -132,7 +139,8 @@ def write_report(folder: Path, points: Sequence[str], found: Sequence[Mapping], 
     Arguments:
         folder: the folder.
         points: the names of the points, in the order of the table.
-        found, costs: what the files of the runs and those of their costs hold, in the same order.
+        found: what the files of the runs hold.
+        costs: what the files of their costs hold, in the same order.
 
     Returns:
         The report. `table.*` depends on nothing but the settings; seconds and memory are in `costs.*`.

@@ -36,7 +36,28 @@ def export_task(
     texts: Sequence[Any] | None = None,
     min_agreement: float = 0.99,
 ) -> float:
-    """Write a task as a program that runs without Keras, run it, and say how well it agrees; see `Task.export`."""
+    """Write a task as a program that runs without Keras, run it, and say how well it agrees; see `Task.export`.
+
+    Arguments:
+        task: the task.
+        path: as for `Task.export`.
+        format: as for `Task.export`.
+        quantize: as for `Task.export`.
+        texts: as for `Task.export`.
+        min_agreement: as for `Task.export`.
+
+    Returns:
+        The part of the texts that have the task's own answer. Raises as `Task.export` does.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.export import export_task
+        >>> from bert4albert.tasks import TextClassifier
+        >>> backbone, tokenizer = build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh")
+        >>> task = TextClassifier(backbone, tokenizer, labels=["bad", "good"])
+        >>> agreement = export_task(task, "exported", texts=["很好", "不好"])
+        wrote exported (onnx): 100.00% of 2 texts have the same answer (outputs differ by at most ...)
+    """
     require_choice("format", format, FORMATS)
     require_choice("quantize", quantize, (None, "int8"))
     if isinstance(min_agreement, bool) or not isinstance(min_agreement, int | float) or not 0 <= min_agreement <= 1:

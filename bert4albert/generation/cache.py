@@ -18,6 +18,13 @@ class Decoder:
 
     Arguments:
         trunk: a trunk with the masked-LM head, its application 'lm' or 'unilm'.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.generation import Decoder
+        >>> trunk = build_model("albert_tiny_zh", application="unilm")
+        >>> Decoder.of(trunk) is Decoder.of(trunk)
+        True
     """
 
     def __init__(self, trunk: Trunk) -> None:
@@ -76,6 +83,17 @@ class CachedDecoding:
         sources: lists of token ids, none empty.
         num_beams: beams a source.
         max_new_tokens: the most tokens that will be appended.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert import build_model
+        >>> from bert4albert.generation import CachedDecoding, Decoder
+        >>> decoder = Decoder.of(build_model("albert_tiny_zh", application="lm", num_hidden_layers=1))
+        >>> decoding = CachedDecoding(decoder, [[2, 100, 101], [2, 102]], num_beams=1, max_new_tokens=8)
+        >>> decoding.start().shape
+        (2, 1, 8000)
+        >>> decoding.advance(parents=np.array([[0], [0]]), tokens=np.array([[103], [104]])).shape
+        (2, 1, 8000)
     """
 
     def __init__(self, decoder: Decoder, sources: Sequence[Sequence[int]], num_beams: int, max_new_tokens: int) -> None:
@@ -127,6 +145,13 @@ class UncachedDecoding:
         decoder: the model's `Decoder`.
         sources: lists of token ids, none empty.
         num_beams: beams a source.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.generation import Decoder, UncachedDecoding
+        >>> decoder = Decoder.of(build_model("albert_tiny_zh", application="lm", num_hidden_layers=1))
+        >>> UncachedDecoding(decoder, [[2, 100, 101], [2, 102]], num_beams=1).start().shape
+        (2, 1, 8000)
     """
 
     def __init__(self, decoder: Decoder, sources: Sequence[Sequence[int]], num_beams: int) -> None:

@@ -64,6 +64,14 @@ def generate(
     Returns:
         For each source the list of its new token ids, with `end_id` at its end where it was reached. Raises
         `ConfigError` for a model or an argument, `DataError` for a source, that cannot be used.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.generation import generate
+        >>> model = build_model("albert_tiny_zh", application="unilm")
+        >>> answers = generate(model, [[2, 100, 101, 3], [2, 102, 3]], max_new_tokens=5, num_beams=2)
+        >>> [len(answer) for answer in answers]
+        [5, 5]
     """
     options = Options(
         max_new_tokens=max_new_tokens,
@@ -103,6 +111,14 @@ def stream(model: keras.Model, source: Sequence[int], **options: Any) -> Iterato
 
     Returns:
         An iterator of token ids, the same as `generate` returns. Raises as `generate` does.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.generation import generate, stream
+        >>> model = build_model("albert_tiny_zh", application="unilm")
+        >>> tokens = list(stream(model, [2, 100, 101, 3], max_new_tokens=5))
+        >>> [tokens] == generate(model, [[2, 100, 101, 3]], max_new_tokens=5)
+        True
     """
     choices = Options(**options)
     if choices.num_beams != 1:

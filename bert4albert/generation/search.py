@@ -14,7 +14,19 @@ LogitsProcessor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 class Decoding(Protocol):
-    """The growing continuations of a batch of sources, `num_beams` each."""
+    """The growing continuations of a batch of sources, `num_beams` each.
+
+    Examples:
+        >>> import numpy as np
+        >>> class Counting:  # after each of four tokens most likely comes the next one
+        ...     def start(self):
+        ...         return np.log(np.float32([[[0.1, 0.7, 0.1, 0.1]]]))
+        ...
+        ...     def advance(self, parents, tokens):
+        ...         return np.log(np.where(np.arange(4) == tokens[:, :, None] + 1, 0.7, 0.1).astype("float32"))
+        >>> Counting().advance(np.array([[0]]), np.array([[1]])).argmax(axis=-1).tolist()
+        [[2]]
+    """
 
     def start(self) -> np.ndarray:
         """Return the log probabilities of the first new token, float32 [sources, 1, vocab_size]."""
@@ -33,7 +45,13 @@ class Decoding(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of `generate` that say what to generate; see there."""
+    """The arguments of `generate` that say what to generate; see there.
+
+    Examples:
+        >>> from bert4albert.generation import Options
+        >>> Options(num_beams=4).draws, Options(top_k=5, seed=1).draws
+        (False, True)
+    """
 
     max_new_tokens: int = 32
     end_id: int | None = None
@@ -89,6 +107,18 @@ def search(decoding: Decoding, indexes: Sequence[int], options: Options) -> Iter
     Returns:
         An iterator that gives the state of the search after each step, the same object each time; it ends when
         every source has its answer. Raises `DataError` where no token is left to go on with.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.generation import Options, search
+        >>> class Counting:
+        ...     def start(self):
+        ...         return np.log(np.float32([[[0.1, 0.7, 0.1, 0.1]]]))
+        ...
+        ...     def advance(self, parents, tokens):
+        ...         return np.log(np.where(np.arange(4) == tokens[:, :, None] + 1, 0.7, 0.1).astype("float32"))
+        >>> [state.tokens[0, 0].tolist() for state in search(Counting(), [0], Options(end_id=3))]
+        [[1], [1, 2], [1, 2, 3]]
     """
     state = Search(indexes, options)
     parents, tokens = state.append(decoding.start())
@@ -103,10 +133,22 @@ def search(decoding: Decoding, indexes: Sequence[int], options: Options) -> Iter
 class Search:
     """The state of the search for one batch of sources.
 
+    Arguments:
+        indexes: as for `search`.
+        options: as for `search`.
+
     Attributes:
         tokens: int [sources, beams, steps so far], the new tokens of each beam, the best beam first.
         scores: float64 [sources, beams]; -inf for a beam that was dropped, and all beams of a source that is done.
         answers: for each source its new tokens, final where it is done.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.generation import Options, Search
+        >>> state = Search([0], Options(num_beams=2))
+        >>> parents, tokens = state.append(np.log(np.float32([[[0.2, 0.5, 0.3]]])))
+        >>> tokens.tolist(), np.exp(state.scores).round(2).tolist()
+        ([[1, 2]], [[0.5, 0.3]])
     """
 
     def __init__(self, indexes: Sequence[int], options: Options) -> None:

@@ -25,6 +25,15 @@ class ConditionalLayerNormalization(keras.layers.Layer):
 
     Returns:
         [batch, length, size].
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert.heads import ConditionalLayerNormalization
+        >>> hidden_states, condition = np.array([[[1.0, 3.0]]], "float32"), np.ones((1, 5), "float32")
+        >>> normed = keras.ops.convert_to_numpy(ConditionalLayerNormalization()(hidden_states, condition))
+        >>> normed.round(3).tolist()
+        [[[-1.0, 1.0]]]
     """
 
     def __init__(self, epsilon: float = 1e-12, **kwargs: Any) -> None:

@@ -32,6 +32,17 @@ class CRF(keras.layers.Layer):
 
     Returns:
         The emissions as they are, or with `decode` the best labels, int32 [batch, length], 0 on padding.
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert.heads import CRF
+        >>> crf = CRF()
+        >>> emissions = np.array([[[2.0, 0.0], [0.0, 1.0], [0.0, 9.0]]], "float32")
+        >>> keras.ops.convert_to_numpy(crf(emissions, np.array([[1, 1, 0]]), decode=True)).tolist()
+        [[0, 1, 0]]
+        >>> round(float(crf.loss(np.array([[0, 1, -1]]), emissions)[0]), 3)
+        0.44
     """
 
     def __init__(self, learning_rate_multiplier: float = 100.0, **kwargs: Any) -> None:

@@ -35,6 +35,16 @@ class GlobalPointer(keras.layers.Layer):
         float32 [batch, heads, length, length]: the score of each span from its first position (row) to its last
         (column). Above 0 means yes; spans that are ruled out or touch padding have -1e12. Raises `ConfigError` for
         an odd head size.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.heads import GlobalPointer
+        >>> pointer = GlobalPointer(heads=3, head_size=4)
+        >>> scores = pointer(np.ones((1, 5, 8), "float32"))
+        >>> tuple(scores.shape)
+        (1, 3, 5, 5)
+        >>> float(scores[0, 0, 2, 1]) < -1e11  # a span whose end is before its start
+        True
     """
 
     def __init__(
@@ -113,6 +123,16 @@ class EfficientGlobalPointer(GlobalPointer):
 
     Far fewer weights than `GlobalPointer`; arguments, call and returns are the same. Source: Su Jianlin,
     kexue.fm/archives/8877.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.heads import EfficientGlobalPointer, GlobalPointer
+        >>> hidden_states = np.ones((1, 5, 8), "float32")
+        >>> efficient, plain = EfficientGlobalPointer(heads=3, head_size=4), GlobalPointer(heads=3, head_size=4)
+        >>> tuple(efficient(hidden_states).shape) == tuple(plain(hidden_states).shape)
+        True
+        >>> efficient.count_params(), plain.count_params()
+        (126, 216)
     """
 
     def __init__(self, heads: int, *args: Any, **kwargs: Any) -> None:
@@ -163,6 +183,13 @@ def multilabel_crossentropy(y_true: Any, y_pred: Any) -> Any:
 
     Returns:
         [...].
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.heads import multilabel_crossentropy
+        >>> loss = multilabel_crossentropy(np.array([[1, 0, 0]]), np.array([[5.0, -5.0, -5.0]], "float32"))
+        >>> round(float(loss[0]), 2)
+        0.02
     """
     right = ops.cast(y_true, "bool")
     zero = ops.zeros_like(y_pred[..., :1])
@@ -182,6 +209,14 @@ def span_loss(y_true: Any, y_pred: Any) -> Any:
 
     Returns:
         [batch].
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.heads import span_loss
+        >>> spans = np.array([[[0, 1, 2], [-1, -1, -1]]])
+        >>> scores = np.zeros((1, 1, 4, 4), "float32")
+        >>> round(float(span_loss(spans, scores)[0]), 3)
+        3.466
     """
     spans = ops.cast(y_true, "int32")
     batch, labels, length, _ = ops.shape(y_pred)

@@ -20,6 +20,14 @@ class MeanPooling(keras.layers.Layer):
 
     Returns:
         [batch, hidden_size].
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert.heads import MeanPooling
+        >>> hidden_states = np.array([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]], "float32")
+        >>> keras.ops.convert_to_numpy(MeanPooling()(hidden_states, np.array([[2, 3, 0]]))).tolist()
+        [[2.0, 3.0]]
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -43,7 +51,16 @@ class MeanPooling(keras.layers.Layer):
 
 @register
 class FirstToken(keras.layers.Layer):
-    """Take the hidden state of [CLS]: [batch, length, hidden_size] to [batch, hidden_size]."""
+    """Take the hidden state of [CLS]: [batch, length, hidden_size] to [batch, hidden_size].
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert.heads import FirstToken
+        >>> hidden_states = np.array([[[1.0, 2.0], [3.0, 4.0]]], "float32")
+        >>> keras.ops.convert_to_numpy(FirstToken()(hidden_states)).tolist()
+        [[1.0, 2.0]]
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -19,6 +19,16 @@ class DepthAdapter(ConfiguredLayer):
 
     A kernel becomes kernel + alpha / rank * A @ B with B zero at first (LoRA, arXiv:2106.09685; one for each depth of
     a shared block: arXiv:2410.20672); a bias, gamma or beta gets an offset, zero at first.
+
+    Examples:
+        >>> import keras
+        >>> from bert4albert import build_model
+        >>> model = build_model("albert_tiny_zh", depth_lora={"rank": 4, "parts": ["attention"]})
+        >>> adapter = model.encoder.adapters[0]
+        >>> tuple(adapter.added["attention/query/lora_a"].shape)
+        (312, 4)
+        >>> float(keras.ops.max(keras.ops.abs(adapter.kernel_update("attention/query"))))
+        0.0
     """
 
     def build(self, input_shape: Any = None) -> None:

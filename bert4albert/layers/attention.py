@@ -23,6 +23,13 @@ def padding_mask(token_ids: Tensor) -> Tensor:
 
     Arguments:
         token_ids: [batch, length].
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert.layers import padding_mask
+        >>> keras.ops.convert_to_numpy(padding_mask(np.array([[2, 5, 3, 0], [0, 5, 0, 3]]))).tolist()
+        [[True, True, True, False], [True, True, False, True]]
     """
     position = ops.cumsum(ops.ones_like(token_ids, dtype="int32"), axis=1)
     return ops.logical_or(ops.not_equal(token_ids, 0), position == 1)
@@ -36,10 +43,23 @@ class AttentionMask(ConfiguredLayer):
     segment ids (arXiv:1905.03197; bert4keras).
 
     Call arguments:
-        token_ids, segment_ids: [batch, length].
+        token_ids: [batch, length].
+        segment_ids: [batch, length].
 
     Returns:
         bool [batch, 1, length] for an encoder, else [batch, length, length].
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert import ModelConfig
+        >>> from bert4albert.layers import AttentionMask
+        >>> sizes = {"vocab_size": 99, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+        >>> layer = AttentionMask(ModelConfig.from_dict(sizes, application="lm"))
+        >>> token_ids = np.array([[2, 5, 3, 0]])
+        >>> mask = keras.ops.convert_to_numpy(layer(token_ids, np.zeros_like(token_ids)))
+        >>> mask[0].astype(int).tolist()
+        [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0]]
     """
 
     def call(self, token_ids: Any, segment_ids: Any) -> Any:

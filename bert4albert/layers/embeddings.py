@@ -84,6 +84,16 @@ class Embeddings(ConfiguredLayer):
     Returns:
         [batch, length, hidden_size], or [..., vocab_size] logits without bias for `reverse=True`.
         Raises `ConfigError` for a sequence longer than the positions.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert import build_model
+        >>> embeddings = build_model("albert_tiny_zh").embeddings
+        >>> token_ids = np.array([[2, 100, 101, 3]])
+        >>> tuple(embeddings(token_ids, np.zeros_like(token_ids)).shape)
+        (1, 4, 312)
+        >>> tuple(embeddings(np.zeros((1, 4, 128), "float32"), reverse=True).shape)
+        (1, 4, 8000)
     """
 
     def __init__(self, config: Any, **kwargs: Any) -> None:

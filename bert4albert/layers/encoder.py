@@ -25,6 +25,18 @@ class EncoderOutput(NamedTuple):
         hidden_states: the output of every block application, first to last, each [batch, length, hidden_size].
         before_norm: the last of them before its final norm.
         cache: the updated keys and values of every depth; empty where no cache was given.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert import build_model
+        >>> encoder = build_model("albert_tiny_zh").encoder
+        >>> cache = encoder.new_cache(batch=1, length=8)
+        >>> output = encoder(np.zeros((1, 8, 312), "float32"), cache=cache, cache_index=0)
+        >>> len(output.hidden_states), tuple(output.last.shape)
+        (4, (1, 8, 312))
+        >>> keys, values = output.cache[0]
+        >>> tuple(keys.shape)
+        (1, 6, 8, 52)
     """
 
     hidden_states: list[Tensor]
@@ -41,8 +53,15 @@ class Step(NamedTuple):
     """What changes from depth to depth, beside the weights.
 
     Attributes:
-        cache, index, prefix: as `Attention` takes them; `prefix` holds the positions before those of `cache`.
+        cache: keys and values of earlier calls, as `Attention` takes them.
+        index: where in `cache` the keys and values of this call are written.
+        prefix: keys and values that are only read, of the positions before those of `cache`.
         adapter: what this depth adds to the weights of its block.
+
+    Examples:
+        >>> from bert4albert.layers import Step
+        >>> Step(index=3)
+        Step(cache=None, index=3, prefix=None, adapter=None)
     """
 
     cache: KeysAndValues | None = None
@@ -60,6 +79,12 @@ class Block(ConfiguredLayer):
     Arguments:
         config: the `ModelConfig`.
         index: the number of the copies.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> model = build_model("albert_tiny_zh", sharing={"feed_forward": "unshared"})
+        >>> [list(block.parts()) for block in model.encoder.blocks[:2]]
+        [['attention', 'attention_norm', 'intermediate', 'output', 'output_norm'], ['intermediate', 'output']]
     """
 
     def __init__(self, config: ModelConfig | Mapping[str, Any], index: int = 0, **kwargs: Any) -> None:
@@ -116,6 +141,16 @@ class Encoder(ConfiguredLayer):
     Returns:
         An `EncoderOutput`. The attended length is that of `hidden_states`, or with a cache that of `prefix` and
         `cache` together.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert import build_model
+        >>> encoder = build_model("albert_tiny_zh", model="albert_unshared").encoder
+        >>> [block.name for block in encoder.blocks]
+        ['block_0', 'block_1', 'block_2', 'block_3']
+        >>> output = encoder(np.zeros((2, 5, 312), "float32"))
+        >>> tuple(output.last.shape)
+        (2, 5, 312)
     """
 
     def __init__(self, config: ModelConfig | Mapping[str, Any], frozen: bool = False, **kwargs: Any) -> None:

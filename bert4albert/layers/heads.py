@@ -13,7 +13,15 @@ from bert4albert.layers.base import ConfiguredLayer, activation
 
 @register
 class Pooler(ConfiguredLayer):
-    """Dense on the first position: [batch, length, hidden_size] -> [batch, hidden_size]."""
+    """Dense on the first position: [batch, length, hidden_size] -> [batch, hidden_size].
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.layers import Pooler
+        >>> trunk = build_model("albert_tiny_zh")
+        >>> Pooler(trunk.config)(trunk.output).shape
+        (None, 312)
+    """
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -40,7 +48,14 @@ class Pooler(ConfiguredLayer):
 
 @register
 class SentenceHead(ConfiguredLayer):
-    """Two-way softmax on the pooled vector: ALBERT's sentence order (0 in order, 1 swapped), BERT's next sentence."""
+    """Two-way softmax on the pooled vector: ALBERT's sentence order (0 in order, 1 swapped), BERT's next sentence.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> model = build_model("albert_tiny_zh", with_nsp=True)
+        >>> model.layers[-1].name, model.output.shape
+        ('sentence', (None, 2))
+    """
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -74,6 +89,14 @@ class MaskedLMTransform(ConfiguredLayer):
 
     Returns:
         [batch, length or count, size of the embedding sum].
+
+    Examples:
+        >>> import keras
+        >>> from bert4albert import build_model
+        >>> from bert4albert.layers import MaskedLMTransform
+        >>> trunk = build_model("albert_tiny_zh")
+        >>> MaskedLMTransform(trunk.config)(trunk.output, keras.Input((7,), dtype="int32")).shape
+        (None, 7, 128)
     """
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
@@ -115,6 +138,16 @@ class MaskedLMHead(ConfiguredLayer):
 
     Returns:
         [..., vocab_size].
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert import build_model
+        >>> model = build_model("albert_tiny_zh", with_mlm=True)
+        >>> token_ids = np.array([[2, 4, 101, 3]])
+        >>> probabilities = keras.ops.convert_to_numpy(model([token_ids, np.zeros_like(token_ids)]))
+        >>> probabilities.shape, round(float(probabilities[0, 1].sum()), 3)
+        ((1, 4, 8000), 1.0)
     """
 
     def __init__(self, config: Any, **kwargs: Any) -> None:

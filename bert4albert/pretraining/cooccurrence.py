@@ -24,7 +24,8 @@ def cooccurrence_embeddings(shards: Shards, vocab_size: int, embedding_size: int
 
     Arguments:
         shards: the tokenised corpus.
-        vocab_size, embedding_size: the shape of the embeddings.
+        vocab_size: rows of the embeddings.
+        embedding_size: columns of the embeddings.
         seed: decides the random part of the decomposition.
 
     Returns:

@@ -29,8 +29,11 @@ class Batch(NamedTuple):
     """What one training step sees; integers are int32, weights float32.
 
     Attributes:
-        token_ids, segment_ids: [batch, length].
-        masked_positions, masked_ids, masked_weights: [batch, capacity]; weight 0 for the unused ones.
+        token_ids: [batch, length].
+        segment_ids: [batch, length].
+        masked_positions: [batch, capacity].
+        masked_ids: [batch, capacity], what stood there.
+        masked_weights: [batch, capacity], 1, and 0 for the unused ones.
         sentence_order: [batch], 0 in order, 1 swapped.
     """
 

@@ -25,7 +25,8 @@ class Recipe:
         optimizer: 'adamw' or 'lamb'.
         weight_decay: decay a step, times the learning rate; none on biases and norms.
         clip_norm: the largest norm of all gradients together.
-        short_rate, masked_rate: as in `Examples`.
+        short_rate: as in `Examples`.
+        masked_rate: as in `Examples`.
         dtype: 'float32', or 'mixed_bfloat16' to compute in half precision.
         remat: keep no activations inside the blocks, but compute them twice: less memory, more time.
         word_embeddings: how they begin: 'random', or 'counted': from the words' neighbours in the corpus, with the
@@ -34,6 +35,12 @@ class Recipe:
         vector_weight: how much the teacher counts in the loss.
         temperature: of the similarities within a batch, as in `Pretraining`.
         seed: decides initial weights, order of the data, and masks.
+
+    Examples:
+        >>> from bert4albert.pretraining import Recipe
+        >>> recipe = Recipe(steps=100, optimizer="lamb", accumulate=4)
+        >>> recipe.length, recipe.batch_size
+        (128, 32)
     """
 
     length: int = 128

@@ -31,15 +31,28 @@ _SHARD_SIZE = 4_000_000
 
 
 class Shards:
-    """A tokenised corpus on disk.
+    r"""A tokenised corpus on disk.
 
     Arguments:
         folder: what `tokenize_corpus` wrote.
 
     Attributes:
-        num_documents, num_sentences, num_tokens: counts over all shards.
+        num_documents: of all shards together.
+        num_sentences: of all shards together.
+        num_tokens: of all shards together.
 
     Raises `DataError` if the folder is not a whole tokenised corpus.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from bert4albert import Tokenizer
+        >>> from bert4albert.pretraining import Shards, tokenize_corpus
+        >>> _ = Path("corpus.txt").write_text("今天很好。\n明天更好。\n\n后天也好。\n", encoding="utf-8")
+        >>> tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今明后天好。"])
+        >>> _ = tokenize_corpus("corpus.txt", tokenizer, "shards", workers=1)
+        >>> shards = Shards("shards")
+        >>> shards.tokens(0)[:5].tolist()
+        [5, 8, 1, 9, 10]
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -93,7 +106,7 @@ def tokenize_corpus(
     workers: int | None = None,
     shard_size: int = _SHARD_SIZE,
 ) -> Shards:
-    """Tokenise a corpus into shards; a run that was interrupted goes on after its last whole shard.
+    r"""Tokenise a corpus into shards; a run that was interrupted goes on after its last whole shard.
 
     Arguments:
         files: paths of the corpus, as `Corpus` reads it.
@@ -105,6 +118,16 @@ def tokenize_corpus(
 
     Returns:
         The open `Shards`. Raises `DataError` for a corpus without text, or a folder with another one's shards.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from bert4albert import Tokenizer
+        >>> from bert4albert.pretraining import tokenize_corpus
+        >>> _ = Path("corpus.txt").write_text("今天很好。\n明天更好。\n\n后天也好。\n", encoding="utf-8")
+        >>> tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今明后天好。"])
+        >>> shards = tokenize_corpus("corpus.txt", tokenizer, "shards", workers=1)
+        >>> shards.num_documents, shards.num_sentences, shards.num_tokens
+        (2, 3, 15)
     """
     corpus, folder = Corpus(files), Path(folder)
     recipe = {"corpus": _fingerprint(corpus), "vocabulary": tokenizer.digest, "shard_size": shard_size}

@@ -64,7 +64,7 @@ def pretrain(
     half: bool = False,
     workers: int | None = None,
 ) -> Trunk:
-    """Pretrain a model on a corpus, or go on with a run that was interrupted.
+    r"""Pretrain a model on a corpus, or go on with a run that was interrupted.
 
     A run that was interrupted, however suddenly, ends with the very weights of one that was not, on the same
     backend; on PyTorch only without dropout, whose random numbers Keras there leaves to PyTorch.
@@ -81,7 +81,8 @@ def pretrain(
         teacher_vectors: a NumPy file (.npy), floats [passages, size], for the states of a passage to learn from, as
             `Pretraining` says; whatever model made it.
         teacher_texts: the text files of these passages, one a line; the corpus by default.
-        model, sharing: as for `build_model`; the schedule of the config by default.
+        model: as for `build_model`.
+        sharing: as for `build_model`; the schedule of the config by default.
         do_lower_case: whether texts are lower-cased.
         save_every: steps between two saved states, which is also when the held-out documents are measured.
         log_every: steps between two lines of the log.
@@ -94,6 +95,17 @@ def pretrain(
         The trained trunk, with pooler, sentence-order and masked-LM head.
         Raises `DataError`, `TokenizerError` or `ConfigError` for input it cannot use, and `TrainingError` where the
         loss or a weight is no longer finite; then, and where a file cannot be written, the last saved state is intact.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from bert4albert.pretraining import Recipe, pretrain
+        >>> _ = Path("corpus.txt").write_text("今天很好。\n明天更好。\n\n后天也好。\n明天见。\n", encoding="utf-8")
+        >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今明后天很更也好见。"]
+        >>> sizes = {"vocab_size": 15, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        >>> recipe = Recipe(steps=1, batch_size=2, length=16)
+        >>> trunk = pretrain("corpus.txt", vocabulary, sizes, "run", recipe, workers=1)
+        >>> sorted(path.name for path in Path("run/model").iterdir())
+        ['config.json', 'model.safetensors', 'tokenizer_config.json', 'vocab.txt']
     """
     folder = Path(folder)
     tokenizer = Tokenizer(vocabulary, do_lower_case)

@@ -27,7 +27,7 @@ _WORD = re.compile("[A-Za-z0-9]{2,}")
 
 
 def build_vocabulary(files: Paths, size: int = 8000, minimum_count: int = 10, do_lower_case: bool = True) -> list[str]:
-    """Build a vocabulary from a corpus.
+    r"""Build a vocabulary from a corpus.
 
     Arguments:
         files: paths of the corpus, as `Corpus` reads it.
@@ -39,6 +39,16 @@ def build_vocabulary(files: Paths, size: int = 8000, minimum_count: int = 10, do
         The tokens in the order of their ids: [PAD] [UNK] [CLS] [SEP] [MASK], letters and digits (also as
         continuation `##`), punctuation, characters from frequent to rare, word pieces for Latin words and
         numbers. Raises `DataError` for an empty corpus, or a size with no room for the fixed tokens.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from bert4albert.pretraining import build_vocabulary
+        >>> _ = Path("corpus.txt").write_text("今天很好。\n明天更好。\n\n后天也好。\n", encoding="utf-8")
+        >>> tokens = build_vocabulary("corpus.txt", minimum_count=2)
+        >>> tokens[:5]
+        ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+        >>> tokens[-2:]
+        ['天', '好']
     """
     alphabet = string.digits + string.ascii_lowercase + ("" if do_lower_case else string.ascii_uppercase)
     fixed = [*SPECIAL_TOKENS, *alphabet, *(f"##{letter}" for letter in alphabet), *dict.fromkeys(_PUNCTUATION)]

@@ -154,6 +154,17 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Exported:
     Returns:
         An object with the `predict` of the task, and its `predict_proba` where it has one. Raises `ExportError` where
         the folder holds no such export, or a package is missing.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model, serving
+        >>> from bert4albert.tasks import TextClassifier
+        >>> backbone, tokenizer = build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh")
+        >>> task = TextClassifier(backbone, tokenizer, labels=["bad", "good"])
+        >>> agreement = task.export("exported", texts=["很好", "不好"])
+        wrote exported ...
+        >>> served = serving.load("exported")
+        >>> served.predict(["很好", "不好"]) == task.predict(["很好", "不好"])
+        True
     """
     folder = Path(path)
     about = read_about(folder)

@@ -48,6 +48,18 @@ class TextClassifier(Task):
             leave at the first depth that is so sure of its label (arXiv:2006.04152).
         threshold: the probability from which a label is given, with `multi_label`.
         maxlen: the most tokens of a text, or of a pair together.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import TextClassifier
+        >>> backbone, tokenizer = build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh")
+        >>> classifier = TextClassifier(backbone, tokenizer, maxlen=32)
+        >>> train = [("房间干净，很满意", "good"), ("又吵又脏", "bad")]
+        >>> history = classifier.fit(train, epochs=2, batch_size=2, verbose=0)
+        >>> classifier.labels
+        ['bad', 'good']
+        >>> classifier.predict_proba(["很满意", "太吵"]).shape
+        (2, 2)
     """
 
     fields = Fields(

@@ -43,6 +43,17 @@ class ReadingComprehension(Seq2Seq):
         question_maxlen: the most tokens of a question, its [SEP] included.
         target_maxlen: the most tokens of an answer, its [SEP] included.
         extractive: whether an answer must stand in a passage, word by word.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import ReadingComprehension
+        >>> backbone = build_model("albert_tiny_zh", application="unilm")
+        >>> reader = ReadingComprehension(backbone, Tokenizer("albert_tiny_zh"), maxlen=64, target_maxlen=8)
+        >>> passages = [{"passage": "鲁迅生于绍兴。", "answer": "绍兴"}, {"passage": "老舍生于北京。"}]
+        >>> history = reader.fit([{"question": "鲁迅生于哪里？", "passages": passages}], epochs=1, verbose=0)
+        >>> answers = reader.predict([("老舍生于哪里？", ["鲁迅生于绍兴。", "老舍生于北京。"])])
+        >>> len(answers), answers[0] in "鲁迅生于绍兴。老舍生于北京。"
+        (1, True)
     """
 
     metric = "score"

@@ -59,6 +59,18 @@ class RelationExtractor(Task):
             kexue.fm/archives/7161), or 'gplinker', which finds all at once (kexue.fm/archives/8888).
         dropout: on the hidden states, in training.
         maxlen: the most tokens that are read at once; longer texts are read in pieces, cut between sentences.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import RelationExtractor
+        >>> backbone, tokenizer = build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh")
+        >>> extractor = RelationExtractor(backbone, tokenizer, method="gplinker", maxlen=32)
+        >>> train = [("《呐喊》是鲁迅的作品", [("呐喊", "作者", "鲁迅")])]
+        >>> history = extractor.fit(train, epochs=1, verbose=0)
+        >>> extractor.predicates
+        ['作者']
+        >>> len(extractor.predict(["《彷徨》是鲁迅的作品"]))
+        1
     """
 
     metric = "f1"

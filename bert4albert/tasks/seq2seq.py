@@ -30,6 +30,15 @@ class Seq2Seq(Task):
         tokenizer: its `Tokenizer`.
         maxlen: the most tokens of a source, [CLS] and [SEP] included.
         target_maxlen: the most tokens of a target, its [SEP] included.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import Seq2Seq
+        >>> backbone = build_model("albert_tiny_zh", application="unilm")
+        >>> writer = Seq2Seq(backbone, Tokenizer("albert_tiny_zh"), maxlen=32, target_maxlen=8)
+        >>> history = writer.fit([("今天天气很好，我们去公园", "去公园")], epochs=1, verbose=0)
+        >>> [type(answer).__name__ for answer in writer.predict(["明天下雨，我们在家"], num_beams=2)]
+        ['str']
     """
 
     metric = "rouge_l"

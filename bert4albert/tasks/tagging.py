@@ -41,6 +41,18 @@ class Tagger(Task):
         head_size: of the pointers' queries and keys.
         dropout: on the hidden states, in training.
         maxlen: the most tokens that are read at once; longer texts are read in pieces, cut between sentences.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import Tagger
+        >>> backbone, tokenizer = build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh")
+        >>> tagger = Tagger(backbone, tokenizer, method="global_pointer", maxlen=32)
+        >>> train = [("鲁迅生于绍兴", [(0, 2, "人"), (4, 6, "地")])]
+        >>> history = tagger.fit(train, epochs=1, verbose=0)
+        >>> tagger.labels
+        ['人', '地']
+        >>> len(tagger.predict(["老舍生于北京"]))
+        1
     """
 
     metric = "f1"

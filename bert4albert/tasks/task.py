@@ -75,6 +75,18 @@ class Task(DataReader):
         backbone: a trunk from `build_model`.
         tokenizer: the `Tokenizer` that belongs to it.
         maxlen: the most tokens of an input, [CLS] and [SEP] included; longer texts are cut.
+
+    Examples:
+        Every task trains, measures and answers in the same way; here with an untrained head, to be short:
+
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import TextClassifier
+        >>> backbone, tokenizer = build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh")
+        >>> task = TextClassifier(backbone, tokenizer, labels=["bad", "good"])
+        >>> sorted(task.evaluate([("很好", "good"), ("不好", "bad")]))
+        ['accuracy', 'macro_f1']
+        >>> len(task.predict(["很好", "不好"]))
+        2
     """
 
     metric: str
@@ -395,5 +407,22 @@ class Task(DataReader):
 
 
 def load_task(folder: str | os.PathLike[str], dtype: Any = None) -> Any:
-    """Return the task, of whatever class, that `Task.save` wrote to a folder; arguments as in `Task.load`."""
+    """Return the task, of whatever class, that `Task.save` wrote to a folder.
+
+    Arguments:
+        folder: the folder.
+        dtype: a dtype policy in place of that of the saved task.
+
+    Returns:
+        The task. Raises `DataError` as `Task.load` does.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import TextClassifier, load_task
+        >>> backbone, tokenizer = build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh")
+        >>> task = TextClassifier(backbone, tokenizer, labels=["bad", "good"])
+        >>> task.save("classifier")
+        >>> load_task("classifier").labels
+        ['bad', 'good']
+    """
     return Task.load(folder, dtype)

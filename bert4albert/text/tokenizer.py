@@ -25,16 +25,25 @@ class Tokenizer:
     A `tokenizer.json` gives the ids that `transformers` gives with it.
 
     Arguments:
-        vocabulary: A `vocab.txt`, a SentencePiece `.model` file, a `tokenizer.json` of `transformers` (word pieces
+        vocabulary: a `vocab.txt`, a SentencePiece `.model` file, a `tokenizer.json` of `transformers` (word pieces
             or Unigram), or a folder that holds one of them, of which that order decides; or the tokens themselves,
             as a list or as a dictionary of their ids.
-        do_lower_case: Whether to lower the case and drop accents. By default as the folder's
+        do_lower_case: whether to lower the case and drop accents. By default as the folder's
             `tokenizer_config.json` says, otherwise True, and for a `tokenizer.json` as it says itself.
 
-    Raises:
-        TokenizerError: If the vocabulary is missing, is not one, or lacks a token that every text needs.
+    Raises `TokenizerError` if the vocabulary is missing, is not one, or lacks a token that every text needs.
 
     A tokenizer can be pickled, and used from several threads at once.
+
+    Examples:
+        >>> from bert4albert import Tokenizer
+        >>> tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "今", "天", "good"])
+        >>> tokenizer.encode("今天 Good")
+        ([2, 5, 6, 7, 3], [0, 0, 0, 0, 0])
+        >>> tokenizer.tokenize("今天")
+        ['[CLS]', '今', '天', '[SEP]']
+        >>> tokenizer.decode([2, 5, 6, 3])
+        '今天'
     """
 
     def __init__(self, vocabulary: Vocabulary, do_lower_case: bool | None = None) -> None:
@@ -104,18 +113,16 @@ class Tokenizer:
         """Return the token ids and segment ids of one text, or of a pair of texts.
 
         Arguments:
-            text: The text; its tokens come between [CLS] and [SEP], with segment 0.
-            second_text: A second text; its tokens and another [SEP] follow, with segment 1.
-            maxlen: The most ids to return. The longer text loses tokens from its end first.
-            keep_special: Whether "[MASK]" and the like, written in a text, are kept whole. By default they are
+            text: the text; its tokens come between [CLS] and [SEP], with segment 0.
+            second_text: a second text; its tokens and another [SEP] follow, with segment 1.
+            maxlen: the most ids to return. The longer text loses tokens from its end first.
+            keep_special: whether "[MASK]" and the like, written in a text, are kept whole. By default they are
                 split as any other text, as Google's tokenizer does; with a `tokenizer.json` they are kept, as
                 `transformers` does, unless its config has `split_special_tokens`.
 
         Returns:
-            `(token_ids, segment_ids)`, two lists of int of the same length.
-
-        Raises:
-            TokenizerError: If a text is not a string, or `maxlen` is too small.
+            `(token_ids, segment_ids)`, two lists of int of the same length. Raises `TokenizerError` if a text is not a
+            string, or `maxlen` is too small.
         """
         second_texts = None if second_text is None else [second_text]
         token_ids, segment_ids = self.encode_many([text], second_texts, maxlen, keep_special=keep_special)
@@ -132,16 +139,14 @@ class Tokenizer:
         """Return the token ids and segment ids of many texts, each as `encode` gives them.
 
         Arguments:
-            texts: The texts.
-            second_texts: As many second texts.
-            maxlen: As in `encode`.
-            keep_special: As in `encode`.
+            texts: the texts.
+            second_texts: as many second texts.
+            maxlen: as in `encode`.
+            keep_special: as in `encode`.
 
         Returns:
-            `(token_ids, segment_ids)`, two lists of lists of int, not padded.
-
-        Raises:
-            TokenizerError: As in `encode`, and if there are not as many second texts as texts.
+            `(token_ids, segment_ids)`, two lists of lists of int, not padded. Raises `TokenizerError` as in `encode`,
+            and if there are not as many second texts as texts.
         """
         room = _room(maxlen, pair=second_texts is not None)
         firsts = self._engine.encode(_checked(texts), self._keeps(keep_special))
@@ -171,19 +176,16 @@ class Tokenizer:
         """Return the token ids and segment ids of many texts as two padded arrays.
 
         Arguments:
-            texts: The texts.
-            second_texts: As many second texts.
-            maxlen: As in `encode`.
-            length: The length to pad to; by default that of the longest row.
-            multiple: Round that length up to a multiple of this, so that few shapes are compiled.
-            keep_special: As in `encode`.
+            texts: the texts.
+            second_texts: as many second texts.
+            maxlen: as in `encode`.
+            length: the length to pad to; by default that of the longest row.
+            multiple: round that length up to a multiple of this, so that few shapes are compiled.
+            keep_special: as in `encode`.
 
         Returns:
-            `(token_ids, segment_ids)`, two int32 arrays [batch, length].
-
-        Raises:
-            TokenizerError: As in `encode_many`.
-            DataError: If a row is longer than `length`.
+            `(token_ids, segment_ids)`, two int32 arrays [batch, length]. Raises `TokenizerError` as in `encode_many`,
+            and `DataError` if a row is longer than `length`.
         """
         token_ids, segment_ids = self.encode_many(texts, second_texts, maxlen, keep_special=keep_special)
         return (
@@ -195,15 +197,12 @@ class Tokenizer:
         """Return the tokens of a text, [CLS] and [SEP] included; an unknown word keeps its spelling.
 
         Arguments:
-            text: The text.
-            maxlen: As in `encode`.
-            keep_special: As in `encode`.
+            text: the text.
+            maxlen: as in `encode`.
+            keep_special: as in `encode`.
 
         Returns:
-            A list of str, as long as the ids that `encode` gives.
-
-        Raises:
-            TokenizerError: As in `encode`.
+            A list of str, as long as the ids that `encode` gives. Raises `TokenizerError` as in `encode`.
         """
         room = _room(maxlen, pair=False)
         kept = self._engine.pieces(_checked([text])[0], self._keeps(keep_special))[:room]
@@ -220,17 +219,14 @@ class Tokenizer:
         """Return where each id of `encode`, called with the same arguments, stands in the original text.
 
         Arguments:
-            text: The text.
-            second_text: A second text.
-            maxlen: As in `encode`.
-            keep_special: As in `encode`.
+            text: the text.
+            second_text: a second text.
+            maxlen: as in `encode`.
+            keep_special: as in `encode`.
 
         Returns:
             A list of `(start, end)`: `text[start:end]` is what the token was made of. Tokens of segment 1
-            count in `second_text`. [CLS] and [SEP] have `(0, 0)`.
-
-        Raises:
-            TokenizerError: As in `encode`.
+            count in `second_text`. [CLS] and [SEP] have `(0, 0)`. Raises `TokenizerError` as in `encode`.
         """
         room = _room(maxlen, pair=second_text is not None)
         texts = _checked([text] if second_text is None else [text, second_text])
@@ -246,13 +242,10 @@ class Tokenizer:
         """Return readable text: special tokens left out, no spaces between Chinese characters.
 
         Arguments:
-            token_ids: Ids of one row, as ints or as an integer array [length].
+            token_ids: ids of one row, as ints or as an integer array [length].
 
         Returns:
-            The text, as bert4keras writes it.
-
-        Raises:
-            TokenizerError: If an id is not in the vocabulary.
+            The text, as bert4keras writes it. Raises `TokenizerError` if an id is not in the vocabulary.
         """
         return self._engine.decode([self._checked_id(token_id) for token_id in token_ids])
 
@@ -282,17 +275,15 @@ class Tokenizer:
         """Return a tokenizer with a smaller vocabulary, and the old ids of its tokens.
 
         Arguments:
-            texts: Keep only the tokens of these texts; they are then encoded as before. Without texts only
+            texts: keep only the tokens of these texts; they are then encoded as before. Without texts only
                 tokens that no text can give are dropped: those of several characters with Chinese or punctuation.
-            minimum_count: How often a token must occur in `texts` to be kept.
-            first: Tokens that are kept in any case and come first. By default [PAD], [UNK], [CLS], [SEP] and [MASK],
+            minimum_count: how often a token must occur in `texts` to be kept.
+            first: tokens that are kept in any case and come first. By default [PAD], [UNK], [CLS], [SEP] and [MASK],
                 as far as there are such.
 
         Returns:
-            `(tokenizer, keep_tokens)`, for `build_model(..., keep_tokens=keep_tokens)`.
-
-        Raises:
-            TokenizerError: If this is not a `vocab.txt` tokenizer, or a token of `first` does not exist.
+            `(tokenizer, keep_tokens)`, for `build_model(..., keep_tokens=keep_tokens)`. Raises `TokenizerError` if this
+            is not a `vocab.txt` tokenizer, or a token of `first` does not exist.
         """
         if not isinstance(self._engine, WordPiece):
             raise TokenizerError(
@@ -320,10 +311,9 @@ class Tokenizer:
         """Write the vocabulary and `tokenizer_config.json`, so that `Tokenizer(folder)` is this one again.
 
         Arguments:
-            folder: Made if it does not exist.
+            folder: made if it does not exist.
 
-        Raises:
-            TokenizerError: If the folder holds a vocabulary of the other kind, or cannot be written.
+        Raises `TokenizerError` if the folder holds a vocabulary of the other kind, or cannot be written.
         """
         with writing(folder, checks=[self.check_target], error=TokenizerError) as new:
             self.write_files(new)

@@ -29,8 +29,7 @@ class TokenizerJson:
         split_special: whether special tokens written in a text are split as any other text.
         source: what to call the file in messages.
 
-    Raises:
-        TokenizerError: If the file cannot be read or is of another kind, such as a byte-level BPE.
+    Raises `TokenizerError` if the file cannot be read or is of another kind, such as a byte-level BPE.
     """
 
     file_name = "tokenizer.json"

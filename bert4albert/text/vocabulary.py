@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from bert4albert.errors import TokenizerError
 from bert4albert.files import read_json, read_small
+from bert4albert.finding import model_folder
 from bert4albert.text.characters import is_cjk, is_punctuation
 from bert4albert.text.sentence_piece import SentencePiece
 from bert4albert.text.tokenizer_json import TokenizerJson
@@ -31,7 +32,7 @@ def load_engine(
         raise TokenizerError(f"Got {vocabulary!r} for a vocabulary: give the path of a vocab.txt, or its tokens.")
     if not isinstance(vocabulary, str | os.PathLike):
         return _word_piece(_ordered(vocabulary), _or_true(do_lower_case), "the given vocabulary")
-    path = Path(vocabulary)
+    path = model_folder(vocabulary) or Path(vocabulary)
     config: dict[str, Any] = {}
     if path.is_dir():
         config = _read_config(path)

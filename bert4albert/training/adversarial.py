@@ -24,6 +24,16 @@ def adversarial_model(model: keras.Model, table: Any, epsilon: float) -> keras.M
 
     Returns:
         A model to compile and fit in place of `model`. Raises `ConfigError` if the table is not trained.
+
+    Examples:
+        >>> import keras
+        >>> from bert4albert import build_model
+        >>> from bert4albert.training import adversarial_model
+        >>> trunk = build_model("albert_tiny_zh")
+        >>> model = keras.Model(trunk.inputs, keras.layers.Dense(2)(trunk.output[:, 0]))
+        >>> trained = adversarial_model(model, trunk.embeddings.word.embeddings, epsilon=0.5)
+        >>> trained.layers[-1] is model.layers[-1]
+        True
     """
     if epsilon <= 0:
         raise ConfigError(f"The size of the adversarial step must be above 0; {epsilon!r} was given.")

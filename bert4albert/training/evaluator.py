@@ -30,6 +30,20 @@ class Evaluator(keras.callbacks.Callback):
     Attributes:
         best: the best value of the metric so far, None before the first epoch has ended.
         best_epoch: the epoch that had it, counted from 0.
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert.training import Evaluator
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> values = iter([0.5, 0.9, 0.7])
+        >>> evaluator = Evaluator(lambda: {"accuracy": next(values)}, metric="accuracy")
+        >>> x, y = np.ones((4, 2)), np.zeros((4, 1))
+        >>> model.fit(x, y, epochs=3, verbose=0, callbacks=[evaluator]).history["accuracy"]
+        [0.5, 0.9, 0.7]
+        >>> evaluator.best
+        0.9
     """
 
     def __init__(

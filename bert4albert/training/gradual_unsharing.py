@@ -41,8 +41,13 @@ class GradualUnsharing(OptimizerWrapper):
     Raises `ConfigError` for a step that is no whole number, for steps that join what was apart, and for copies that
     are to be tied and are not equal.
 
-    Example:
-        `GradualUnsharing(adamw(1e-4), trunk, {0: "shared", 500: "groups:2", 1000: "unshared"})`
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.training import GradualUnsharing, adamw
+        >>> trunk = build_model("albert_tiny_zh", model="albert_unshared")
+        >>> optimizer = GradualUnsharing(adamw(1e-4), trunk, {0: "shared", 500: "groups:2", 1000: "unshared"})
+        >>> list(optimizer.get_config()["unshare_at"])
+        ['0', '500', '1000']
     """
 
     def __init__(

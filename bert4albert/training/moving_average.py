@@ -26,6 +26,19 @@ class MovingAverage(OptimizerWrapper):
     Arguments:
         optimizer: the optimizer that trains.
         momentum: what is kept of the average at each step, from 0 to below 1.
+
+    Examples:
+        >>> import keras
+        >>> from bert4albert.training import MovingAverage
+        >>> weight = keras.Variable([0.0])
+        >>> optimizer = MovingAverage(keras.optimizers.SGD(1.0), momentum=0.5)
+        >>> for _ in range(2):
+        ...     optimizer.apply([keras.ops.convert_to_tensor([-1.0])], [weight])
+        >>> with optimizer.averaged():
+        ...     print(round(float(weight.value[0]), 3))
+        1.667
+        >>> float(weight.value[0])
+        2.0
     """
 
     def __init__(

@@ -28,6 +28,12 @@ def adamw(
         weight_decay: part of a weight that is taken off at each step, times the learning rate.
         clipnorm: the largest norm of all gradients together; None for any.
         accumulate: batches whose gradients are averaged for one step.
+
+    Examples:
+        >>> from bert4albert.training import adamw
+        >>> optimizer = adamw(1e-4, accumulate=2)
+        >>> optimizer.gradient_accumulation_steps, optimizer.global_clipnorm
+        (2, 1.0)
     """
     optimizer = keras.optimizers.AdamW(
         learning_rate,
@@ -53,6 +59,15 @@ def layerwise(
         trunk: the trunk that is trained.
         make_optimizer: makes an optimizer for a factor of the learning rate.
         decay: the factor from one depth to that below it, above 0 and up to 1.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.training import adamw, layerwise
+        >>> trunk = build_model("albert_tiny_zh", model="albert_unshared")
+        >>> optimizer = layerwise(trunk, lambda factor: adamw(1e-4 * factor), decay=0.5)
+        >>> weights = [block.attention.query.kernel for block in trunk.encoder.blocks]
+        >>> [f"{float(optimizer.trainer_of(weight.path).learning_rate):.2e}" for weight in weights]
+        ['6.25e-06', '1.25e-05', '2.50e-05', '5.00e-05']
     """
     if not 0 < decay <= 1:
         raise ConfigError(f"The layer decay must be above 0 and not above 1; {decay!r} was given.")
@@ -92,6 +107,13 @@ def default_optimizer(
         weight_decay: as in `adamw`.
         layer_decay: as in `layerwise`; 1 for one rate.
         accumulate: as in `adamw`.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.training import default_optimizer
+        >>> optimizer = default_optimizer(build_model("albert_tiny_zh"), steps=1000)
+        >>> optimizer.weight_decay, float(optimizer.learning_rate)  # the rate rises from 0
+        (0.01, 0.0)
     """
     is_schedule = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
     if is_schedule and layer_decay != 1:

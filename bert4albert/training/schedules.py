@@ -24,6 +24,12 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         base: the learning rate that the points multiply.
 
     Raises `ConfigError` without points, or for a step that is negative or not a whole number.
+
+    Examples:
+        >>> from bert4albert.training import PiecewiseLinear
+        >>> schedule = PiecewiseLinear({10: 1.0, 20: 0.0}, base=0.1)
+        >>> [round(float(schedule(step)), 3) for step in (0, 5, 10, 15, 30)]
+        [0.0, 0.05, 0.1, 0.05, 0.0]
     """
 
     def __init__(self, points: Mapping[int, float], base: float = 1.0) -> None:
@@ -54,6 +60,12 @@ def piecewise_linear(points: Mapping[int, float], base: float = 1.0) -> Piecewis
     Arguments:
         points: step -> multiple of `base`; from 0 at step 0 unless step 0 is given.
         base: the learning rate.
+
+    Examples:
+        >>> from bert4albert.training import piecewise_linear
+        >>> schedule = piecewise_linear({1000: 1, 2000: 0.1}, 1e-4)
+        >>> [f"{float(schedule(step)):.1e}" for step in (500, 1000, 2000, 9000)]
+        ['5.0e-05', '1.0e-04', '1.0e-05', '1.0e-05']
     """
     return PiecewiseLinear(points, base)
 
@@ -65,6 +77,12 @@ def warmup_linear_decay(base: float, steps: int, warmup: float = 0.1) -> Piecewi
         base: the highest learning rate.
         steps: the number of steps of the training.
         warmup: the part of the steps in which the rate rises, from 0 to below 1.
+
+    Examples:
+        >>> from bert4albert.training import warmup_linear_decay
+        >>> schedule = warmup_linear_decay(1e-4, steps=100)
+        >>> [f"{float(schedule(step)):.1e}" for step in (5, 10, 55)]
+        ['5.0e-05', '1.0e-04', '5.0e-05']
     """
     if not 0 <= warmup < 1:
         raise ConfigError(

@@ -28,11 +28,17 @@ class SharingDecay(OptimizerWrapper):
         optimizer: the optimizer that trains; where rates differ, what `layerwise` returns.
         trunk: an unshared trunk.
         strength: 0 or more.
+        groups: without a trunk, as `get_config` gives it: the paths of the copies that are pulled together.
 
     Raises `ConfigError` for another strength, and for a trunk without copies of one block.
 
-    Example:
-        `SharingDecay(adamw(1e-4), trunk, strength=0.1)`
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.training import SharingDecay, adamw
+        >>> trunk = build_model("albert_tiny_zh", model="albert_unshared")
+        >>> optimizer = SharingDecay(adamw(1e-4), trunk, strength=0.1)
+        >>> optimizer.strength
+        0.1
     """
 
     def __init__(

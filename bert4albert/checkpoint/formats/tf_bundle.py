@@ -121,7 +121,8 @@ def write_tf_bundle(
     """Write a checkpoint of one data file, one tensor at a time.
 
     Arguments:
-        index, data: the files to write; a checkpoint PREFIX has PREFIX.index and PREFIX.data-00000-of-00001.
+        index: the file of names to write; for a checkpoint PREFIX it is PREFIX.index.
+        data: the file of numbers to write, PREFIX.data-00000-of-00001.
         shapes: name -> shape.
         dtype: 'float32' or 'float64', for all of them.
         read: returns the tensor of a name.

@@ -25,6 +25,7 @@ FLOORS = (
     ("build", "save", "convert"),
     ("depth_drift", "sharing_costs"),
     ("compression", "resharing", "sharing_command"),
+    ("from_hugging_face",),
     ("generation",),
     ("training",),
     ("serving",),

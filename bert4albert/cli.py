@@ -16,6 +16,7 @@ from bert4albert.experiment.compare_command import add_parser as add_compare_com
 from bert4albert.pretraining.command import add_parser as add_pretraining_commands
 from bert4albert.sharing_command import add_parser as add_sharing_command
 from bert4albert.sharing_command import parse_spec, show_points
+from bert4albert.server.serve_command import add_parser as add_serve_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(run=_convert)
     add_compare_command(commands)
     add_sharing_command(commands)
+    add_serve_command(commands)
     add_pretraining_commands(commands)
     return parser
 

@@ -31,7 +31,7 @@ FLOORS = (
     ("serving",),
     ("export",),
     ("tasks", "pretraining"),
-    ("experiment",),
+    ("experiment", "server"),
     ("cli",),
     ("bert4keras",),
 )

@@ -28,7 +28,7 @@ class OnnxProgram:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         try:
-            import onnxruntime  # type: ignore[import-untyped]
+            import onnxruntime
         except ImportError:
             raise _missing("onnxruntime") from None
         options = onnxruntime.SessionOptions()
@@ -54,7 +54,7 @@ class LiteRTProgram:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         try:
-            from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
+            from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise _missing("ai-edge-litert") from None
         self._interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())

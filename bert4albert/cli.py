@@ -14,9 +14,9 @@ from typing import Any, TextIO
 from bert4albert.errors import Bert4AlbertError, ConfigError, printable
 from bert4albert.experiment.compare_command import add_parser as add_compare_command
 from bert4albert.pretraining.command import add_parser as add_pretraining_commands
+from bert4albert.server.serve_command import add_parser as add_serve_command
 from bert4albert.sharing_command import add_parser as add_sharing_command
 from bert4albert.sharing_command import parse_spec, show_points
-from bert4albert.server.serve_command import add_parser as add_serve_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

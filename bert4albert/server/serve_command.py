@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,21 @@ def _serve(options: argparse.Namespace) -> None:
     task.predict(["a"])
     window = 0.0 if options.no_joining else options.window / 1000
     limits = Limits(window, options.batch_size, options.queue, options.max_characters, options.max_texts)
-    print(
-        f"serving {name} at http://{options.host}:{options.port} (about it: /docs; Ctrl-C or SIGTERM ends it)",
-        flush=True,
-    )
-    uvicorn.run(
-        make_app(task, name, limits), host=options.host, port=options.port, log_level="warning", access_log=False
-    )
+    app = make_app(task, name, limits)
+    print(f"serving {name} at http://{options.host}:{options.port}; about it: /docs", flush=True)
+    config = uvicorn.Config(app, host=options.host, port=options.port, log_level="warning", access_log=False)
+    _patient(uvicorn.Server)(config).run()
+
+
+def _patient(server: type[Any]) -> type[Any]:
+    """Return a server that, told to end, reads and answers what has reached its connections first."""
+
+    class PatientServer(server):  # type: ignore[misc]
+        async def shutdown(self, sockets: Any = None) -> None:
+            await asyncio.sleep(_LAST_CALL)
+            await super().shutdown(sockets)
+
+    return PatientServer
 
 
 def open_folder(folder: Path, threads: int | None = None) -> tuple[Any, str]:

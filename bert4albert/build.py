@@ -41,6 +41,8 @@ def build_model(
     depth_lora: int | Mapping[str, Any] | bool | None = None,
     depth_bias: bool | None = None,
     strict: bool = True,
+    prefix: str = "",
+    ignore: Sequence[str] = (),
     fresh_heads: bool = False,
     remat: bool | None = None,
     dtype: Any = None,
@@ -78,6 +80,9 @@ def build_model(
             one.
         depth_bias: each depth adds an offset of its own, zero at first, to the biases and norms that it uses.
         strict: raise for anything missing, unexpected or mis-shaped; False leaves it in `load_report`.
+        prefix: what to take off the names of the checkpoint's tensors that have it, such as 'model.'.
+        ignore: shell patterns for tensors of the checkpoint to pass over, by their whole names, such as
+            ('crf.*', 'classifier.*'); each must match one, and none that the model needs.
         fresh_heads: let heads that the checkpoint lacks start at random.
         remat: keep no activations inside the blocks for the backward pass, but compute them again: less memory,
             more time in training.
@@ -125,7 +130,7 @@ def build_model(
     }
     with reading(config, checkpoint):
         model_config, plan = resolve(
-            open_source(config, checkpoint),
+            open_source(config, checkpoint, prefix, ignore),
             model,
             sharing,
             keep_tokens,

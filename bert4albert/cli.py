@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from bert4albert.errors import Bert4AlbertError, ConfigError, printable
 from bert4albert.experiment.compare_command import add_parser as add_compare_command
 from bert4albert.pretraining.command import add_parser as add_pretraining_commands
+from bert4albert.server.serve_command import add_parser as add_serve_command
 from bert4albert.sharing_command import add_parser as add_sharing_command
 from bert4albert.sharing_command import parse_spec, show_points
 
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(run=_convert)
     add_compare_command(commands)
     add_sharing_command(commands)
+    add_serve_command(commands)
     add_pretraining_commands(commands)
     return parser
 

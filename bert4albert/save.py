@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import keras
 
@@ -12,7 +12,19 @@ from bert4albert.checkpoint.export import finite, google_dialect, hf_dialect, wr
 from bert4albert.model import weights_of
 
 if TYPE_CHECKING:
+    from bert4albert.checkpoint.task_head import TaskHead
     from bert4albert.text import Tokenizer
+
+
+@runtime_checkable
+class HasHead(Protocol):
+    """A task that stands on a trunk."""
+
+    model: keras.Model
+    tokenizer: Tokenizer
+
+    def hugging_face_head(self) -> TaskHead | None:
+        """Return the head as transformers has it, None for one of pretraining; `CheckpointError` for any other."""
 
 
 def save_google_checkpoint(
@@ -52,20 +64,22 @@ def save_google_checkpoint(
 
 
 def save_hf(
-    model: keras.Model,
+    model: keras.Model | HasHead,
     folder: str | os.PathLike[str],
     tokenizer: Tokenizer | None = None,
     dialect: str | None = None,
     *,
     allow_nonfinite: bool = False,
 ) -> None:
-    """Write a folder that transformers and `build_model` read: config.json, model.safetensors, vocabulary.
+    """Write a folder that transformers and `build_model` read: config.json, model.safetensors, tokenizer.
 
     Arguments:
-        model: what `build_model` returned, or any model on top of it; the trunk and its pretraining heads
-            are saved.
+        model: what `build_model` returned, or any model on top of it, whose trunk and pretraining heads are saved;
+            or a `TextClassifier` or a `Tagger`, which is saved with its head, labels and tokenizer, as
+            `...ForSequenceClassification` or `...ForTokenClassification`.
         folder: where to write; made if it does not exist.
-        tokenizer: the model's tokenizer, whose vocabulary and settings are written too.
+        tokenizer: the model's tokenizer, which is written too, also as a `tokenizer.json` with the same ids; by
+            default that of a task.
         dialect: 'hf_albert', 'hf_bert' or 'hf_electra'; None for Bert's names for BERT and Albert's for
             everything else, which can say every model.
         allow_nonfinite: save weights that are NaN or infinite too, such as to look into them.
@@ -82,5 +96,8 @@ def save_hf(
         >>> print(build_model("my_model").config.sharing)
         4 block applications, each with a block of its own
     """
+    head = None
+    if isinstance(model, HasHead):
+        head, tokenizer, model = model.hugging_face_head(), tokenizer or model.tokenizer, model.model
     weights = weights_of(model) if allow_nonfinite else finite(weights_of(model))
-    write_hf(weights, Path(folder), hf_dialect(weights.config, dialect), tokenizer)
+    write_hf(weights, Path(folder), hf_dialect(weights.config, dialect), tokenizer, head)

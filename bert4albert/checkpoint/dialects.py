@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from bert4albert.checkpoint.formats.selected import patterns_for
 from bert4albert.checkpoint.names import Shape, is_adapter, weight_shapes
 from bert4albert.config import ModelConfig
 from bert4albert.config_keys import ACTIVATIONS
@@ -366,8 +367,25 @@ def detect_dialect(names: Iterable[str], source: object, model_type: str | None 
         more = ", ..." if len(names) > 3 else ""
         raise CheckpointError(
             f"{source} is not a checkpoint of a known kind: it has {len(names)} tensors ({shown}{more}); "
-            f"known are {', '.join(d.title for d in DIALECTS)}."
+            f"known are {', '.join(d.title for d in DIALECTS)}.{_prefix_hint(names)}"
         )
     if found is HF_BERT and model_type == HF_ELECTRA.family and not any(n.startswith("bert.") for n in names):
         found = replace(HF_ELECTRA, marks=HF_BERT.marks)
     return found.spelled_as_in(names)
+
+
+def _prefix_hint(names: list[str]) -> str:
+    """Return what to pass where the names of a known dialect stand behind a prefix of their own."""
+    for dialect in DIALECTS:
+        pattern = dialect.marks.split("|")[0].removeprefix("^")
+        match = next(filter(None, (re.search(rf"[./]{pattern}", name) for name in names)), None)
+        if match is None:
+            continue
+        prefix = match.string[: match.start() + 1]
+        if dialect.trunk_prefix and prefix.endswith(f".{dialect.trunk_prefix}"):
+            prefix = prefix.removesuffix(dialect.trunk_prefix)
+        with_it = [name for name in names if name.startswith(prefix)]
+        others = patterns_for([name for name in names if not name.startswith(prefix)], with_it)
+        ignore = f", ignore={others!r}" if others else ""
+        return f" To load {dialect.title} from it: build_model(..., prefix={prefix!r}{ignore})."
+    return ""

@@ -32,6 +32,7 @@ from bert4albert.checkpoint.formats.safe_tensors import write_safe_tensors
 from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.checkpoint.formats.tf_bundle import write_tf_bundle
 from bert4albert.checkpoint.names import Shape, adapter_shapes, in_copies, weight_shapes
+from bert4albert.checkpoint.task_head import TaskHead
 from bert4albert.config import ModelConfig
 from bert4albert.config_keys import SIZE_KEYS, read_config
 from bert4albert.errors import CheckpointError, did_you_mean
@@ -139,11 +140,17 @@ def write_google(weights: Weights, prefix: Path, dialect: Dialect) -> None:
         google_files(weights, new / prefix.name, dialect)
 
 
-def write_hf(weights: Weights, folder: Path, dialect: Dialect, tokenizer: Tokenizer | None = None) -> None:
-    """Write config.json, model.safetensors and the vocabulary, whole or not at all."""
+def write_hf(
+    weights: Weights,
+    folder: Path,
+    dialect: Dialect,
+    tokenizer: Tokenizer | None = None,
+    head: TaskHead | None = None,
+) -> None:
+    """Write config.json, model.safetensors and the tokenizer, whole or not at all."""
     checks = [] if tokenizer is None else [tokenizer.check_target]
     with writing(folder, checks=checks, error=CheckpointError) as new:
-        hf_files(weights, new, dialect, tokenizer)
+        hf_files(weights, new, dialect, tokenizer, head)
 
 
 def write_npz(weights: Weights, path: Path) -> None:
@@ -161,20 +168,48 @@ def google_files(weights: Weights, prefix: Path, dialect: Dialect) -> None:
     write_tf_bundle(index, data, *_stored(weights, dialect))
 
 
-def hf_files(weights: Weights, folder: Path, dialect: Dialect, tokenizer: Tokenizer | None = None) -> None:
-    """Write config.json, model.safetensors and the vocabulary into a folder of new files."""
-    weights = expressed_in(weights, dialect)
-    values = hf_config(weights.config, dialect)
-    if tokenizer is not None:
-        if tokenizer.vocab_size > weights.config.vocab_size:
+def hf_files(
+    weights: Weights,
+    folder: Path,
+    dialect: Dialect,
+    tokenizer: Tokenizer | None = None,
+    head: TaskHead | None = None,
+) -> None:
+    """Write config.json, model.safetensors and the tokenizer into a folder of new files.
+
+    Arguments:
+        weights: the trunk's.
+        folder: where to write.
+        dialect: whose names to write them in.
+        tokenizer: the model's tokenizer, if it is to be written too.
+        head: the head of a task on it, in place of those of pretraining.
+    """
+    if head is not None:
+        if head.reads_pooler and weights.config.with_pool != "tanh":
             raise CheckpointError(
-                f"The tokenizer has {tokenizer.vocab_size} tokens and the model only {weights.config.vocab_size}; "
+                f"The pooler has with_pool={weights.config.with_pool!r}, and that of transformers is always a tanh; "
+                "train the task on build_model(..., with_pool=True)."
+            )
+        pooler = "tanh" if head.reads_pooler else None
+        weights = weights.changed(weights.read, with_pool=pooler, with_nsp=False, with_mlm=None, masked_positions=False)
+    weights = expressed_in(weights, dialect)
+    config = weights.config
+    values = hf_config(config, dialect)
+    shapes, dtype, read = _stored(weights, dialect)
+    if head is not None:
+        values |= head.config(dialect.family or "")
+        shapes |= {name: array.shape for name, array in head.tensors.items()}
+        read = _either(head.tensors, read)
+    if tokenizer is not None:
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                f"The tokenizer has {tokenizer.vocab_size} tokens and the model only {config.vocab_size}; "
                 "pass the tokenizer that the model was trained with."
             )
         tokenizer.write_files(folder)
-        # Without it transformers guesses by the kind of model, and a Chinese ALBERT has BERT's vocabulary.
-        values["tokenizer_class"] = "AlbertTokenizer" if (folder / "spiece.model").is_file() else "BertTokenizer"
-    write_safe_tensors(folder / "model.safetensors", *_stored(weights, dialect))
+        longest = config.max_position_embeddings if head is None else head.maxlen
+        tokenizer.write_hugging_face_files(folder, longest, keep_special=bool(config.with_mlm))
+    write_safe_tensors(folder / "model.safetensors", shapes, dtype, read)
     (folder / "config.json").write_text(_json(values), encoding="utf-8")
 
 
@@ -345,3 +380,7 @@ def _chosen(dialects: Mapping[str, Dialect], key: str) -> Dialect:
 
 def _json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _either(first: Mapping[str, np.ndarray], otherwise: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
+    return lambda name: first[name] if name in first else otherwise(name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bert4albert.checkpoint.dialects import Dialect, Stored
+from bert4albert.checkpoint.formats.selected import patterns_for
 from bert4albert.checkpoint.formats.tensor_file import FLOATS, TensorFile
 from bert4albert.checkpoint.names import Shape, depths_of, head_of, in_copies, is_adapter, weight_shapes
 from bert4albert.checkpoint.vocabulary_rows import VocabularyRows
@@ -191,6 +192,10 @@ class LoadPlan:
             return "Load it with its own config, whose depth_lora and depth_bias it needs; merge_depths removes them."
         if misfits and not self.report.missing:
             return "Pass the config that belongs to this checkpoint."
+        if self.report.unexpected and not (self.report.missing or misfits):
+            others = self.file.tensors.keys() - set(self.report.unexpected)
+            patterns = patterns_for(self.report.unexpected, others)
+            return f"To load it without them: build_model(..., ignore={patterns!r})."
         return (
             "Pass the config that belongs to this checkpoint, or strict=False to load what fits and read load_report."
         )

@@ -12,6 +12,7 @@ from bert4albert.checkpoint.dialects import CANONICAL, Dialect, detect_dialect
 from bert4albert.checkpoint.formats.arrays import Arrays, NumpyArchive
 from bert4albert.checkpoint.formats.pytorch import open_pytorch
 from bert4albert.checkpoint.formats.safe_tensors import SafeTensors
+from bert4albert.checkpoint.formats.selected import Selected
 from bert4albert.checkpoint.formats.sharded import Sharded
 from bert4albert.checkpoint.formats.tensor_file import TensorFile
 from bert4albert.checkpoint.formats.tf_bundle import TFBundle
@@ -54,8 +55,13 @@ class Source:
     dialect: Dialect | None
 
 
-def open_source(config: str | os.PathLike[str] | Mapping[str, Any], checkpoint: Any = None) -> Source:
-    """Find and open what the arguments `config` and `checkpoint` of `build_model` mean."""
+def open_source(
+    config: str | os.PathLike[str] | Mapping[str, Any],
+    checkpoint: Any = None,
+    prefix: str = "",
+    ignore: Sequence[str] = (),
+) -> Source:
+    """Find and open what the arguments `config`, `checkpoint`, `prefix` and `ignore` of `build_model` mean."""
     if not isinstance(config, Mapping) and isinstance(config, (str, os.PathLike)):
         folder = model_folder(config)
         if folder is not None:
@@ -66,6 +72,8 @@ def open_source(config: str | os.PathLike[str] | Mapping[str, Any], checkpoint: 
     if checkpoint is None:
         return Source(values, name, None, None)
     file = open_checkpoint(checkpoint)
+    if prefix or ignore:
+        file = Selected(file, prefix, ignore)
     model_type = values.get("model_type", values.get("family"))
     return Source(values, name, file, detect_dialect(file.tensors, file.path, model_type))
 
@@ -142,7 +150,7 @@ def resolve(
         raise ConfigError("model='albert_unshared' and sharing=... say two things; pass model='albert' with sharing.")
     if source.file is None or source.dialect is None:
         return config, None
-    return config, plan_loading(
+    plan = plan_loading(
         source.file,
         source.dialect,
         config,
@@ -151,6 +159,9 @@ def resolve(
         fresh_heads=fresh_heads,
         fresh_adapters=not (source.values.get("depth_lora") or source.values.get("depth_bias")),
     )
+    if isinstance(source.file, Selected):
+        source.file.check(plan.report.missing.values())
+    return config, plan
 
 
 def heads_in(source: Source) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class ExportedClassifier(Exported):
 
     def decode(self, encoded: Any, batch_size: int) -> list[Any]:
         """Return the label of each text, the list of its labels, or its number."""
-        logits = np.stack(self.run(encoded, batch_size))
+        logits = self._logits(encoded, batch_size)
         if self.settings.get("regression"):
             return logits[:, 0].tolist()
         if not self.settings.get("multi_label"):
@@ -103,8 +103,13 @@ class ExportedClassifier(Exported):
         texts = _listed(texts, "predict_proba")
         if not texts:
             return np.zeros((0, len(self.labels)), "float32")
-        logits = np.stack(self.run(self.encode(texts), batch_size))
+        logits = self._logits(self.encode(texts), batch_size)
         return _sigmoid(logits) if self.settings.get("multi_label") else _softmax(logits)
+
+    def _logits(self, encoded: Any, batch_size: int) -> np.ndarray:
+        outputs = np.stack(self.run(encoded, batch_size))
+        # With exits there are those of every depth.
+        return outputs[:, -1] if self.settings.get("exits") else outputs
 
 
 class ExportedTagger(Exported):
@@ -127,7 +132,7 @@ class ExportedTagger(Exported):
 
     def _of_tags(self, scores: np.ndarray, length: int) -> list[tuple[int, int, str]]:
         """Return the spans of the best tags of scores [length of the batch, tags]."""
-        tags = tag_set(self.labels, self.settings["scheme"])
+        tags = self.settings.get("tags") or tag_set(self.labels, self.settings["scheme"])
         if self.settings["method"] == "crf":
             best = viterbi(scores[:length], np.asarray(self.about["transitions"], "float32"))
         else:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from bert4albert.backend import register
+from bert4albert.checkpoint.task_head import TaskHead
 from bert4albert.errors import ConfigError, DataError, require_choice
 from bert4albert.heads import ExitHeads, exits_loss
 from bert4albert.model import Trunk
 from bert4albert.tasks.data_files import json_cell
 from bert4albert.tasks.early_exit import EarlyExit, check_confidence, draw_exits
 from bert4albert.tasks.example import Columns, Data, Example, Fields, checked_text, plain
+from bert4albert.tasks.hugging_face_tasks import classifier_from_hf, classifier_head
 from bert4albert.tasks.labels import are_numbers, in_order, label_of, number_of, soft_label_of
 from bert4albert.tasks.metrics import label_metrics, pearson, spearman
 from bert4albert.tasks.pooled import POOLINGS, pooled_output, pooler
@@ -318,6 +320,23 @@ class TextClassifier(Task):
         if not self.multi_label:
             expected = np.eye(len(self.labels), dtype=bool)[expected.argmax(axis=1)]
         return label_metrics(expected.astype(bool), self._chosen(answers).astype(bool), micro=self.multi_label)
+
+    @classmethod
+    def from_hf(cls, folder: str | os.PathLike[str], *, maxlen: int = 128) -> Self:
+        """Return the classifier in a folder of `transformers`, ready to predict.
+
+        Arguments:
+            folder: what `save_pretrained` wrote of an Albert- or BertForSequenceClassification and its tokenizer.
+            maxlen: the most tokens of a text; fewer where the model has fewer positions.
+
+        Returns:
+            The classifier, on the pooler, with the labels of `id2label`. Raises `CheckpointError` for no head or two.
+        """
+        return classifier_from_hf(cls, folder, maxlen)
+
+    def hugging_face_head(self) -> TaskHead:
+        """Return the head as `save_hf` writes it. Raises `CheckpointError` for one that cannot leave."""
+        return classifier_head(self)
 
     def _index(self) -> dict[Any, int]:
         return {label: index for index, label in enumerate(self.labels)}

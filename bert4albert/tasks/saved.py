@@ -20,7 +20,7 @@ from bert4albert.model import Trunk
 from bert4albert.text import Tokenizer
 
 TASK_FILE, CONFIG_FILE, WEIGHTS_FILE = "task.json", "config.json", "model.weights.h5"
-VOCABULARIES = ("vocab.txt", "spiece.model")
+VOCABULARIES = ("vocab.txt", "spiece.model", "tokenizer.json")
 
 _MOST_BYTES = 2**24
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")

@@ -6,19 +6,21 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 
+from bert4albert.checkpoint.task_head import TaskHead
 from bert4albert.errors import ConfigError, DataError, require_choice
 from bert4albert.model import Trunk
 from bert4albert.tasks.data_files import Row, json_cell, read_lines
 from bert4albert.tasks.example import Fields, plain
+from bert4albert.tasks.hugging_face_tasks import tagger_from_hf, tagger_head
 from bert4albert.tasks.tagging_methods import METHODS
 from bert4albert.tasks.task import Task
 from bert4albert.text import Tokenizer
-from bert4albert.text.spans import Entity, TokenizedTexts, precision_recall_f1, spans_of_tags
+from bert4albert.text.spans import Entity, TokenizedTexts, precision_recall_f1, spans_of_tags, tag_set
 
 SCHEMES = ("BIO", "BIOES")
 
@@ -38,6 +40,7 @@ class Tagger(Task):
         method: 'softmax' or 'crf', which tag each token, or 'global_pointer' or 'efficient_global_pointer', which
             score each span, so that spans may be nested and overlap.
         scheme: the tags of softmax and CRF: 'BIO', or 'BIOES', the better one for words.
+        tags: these tags in the order of the logits, where it is not the scheme's, as in a tagger of `transformers`.
         head_size: of the pointers' queries and keys.
         dropout: on the hidden states, in training.
         maxlen: the most tokens that are read at once; longer texts are read in pieces, cut between sentences.
@@ -67,6 +70,7 @@ class Tagger(Task):
         *,
         method: str = "crf",
         scheme: str = "BIO",
+        tags: Sequence[str] | None = None,
         head_size: int = 64,
         dropout: float = 0.1,
         maxlen: int = 128,
@@ -77,6 +81,7 @@ class Tagger(Task):
         self.labels = None if labels is None else [plain(label) for label in labels]
         self.method = method
         self.scheme = scheme
+        self.tags = None if tags is None else list(tags)
         self.head_size = head_size
         self.dropout = dropout
         self._head = METHODS[method](self)
@@ -88,6 +93,7 @@ class Tagger(Task):
             "labels": self.labels,
             "method": self.method,
             "scheme": self.scheme,
+            "tags": self.tags,
             "head_size": self.head_size,
             "dropout": self.dropout,
         }
@@ -169,6 +175,28 @@ class Tagger(Task):
         """Return precision, recall and F1 of whole spans with their labels, over all texts together."""
         expected = [set(example.answer) for example in map(self.example, examples)]
         return precision_recall_f1(expected, [{entity[:3] for entity in answer} for answer in answers])
+
+    @classmethod
+    def from_hf(cls, folder: str | os.PathLike[str], *, maxlen: int = 128) -> Self:
+        """Return the tagger in a folder of `transformers`, ready to predict.
+
+        Arguments:
+            folder: what `save_pretrained` wrote of an Albert- or BertForTokenClassification and its tokenizer.
+            maxlen: the most tokens that are read at once; fewer where the model has fewer positions.
+
+        Returns:
+            A softmax tagger with the tags of `id2label`, in their order. Raises `CheckpointError` for no head or two.
+        """
+        return tagger_from_hf(cls, folder, maxlen)
+
+    def hugging_face_head(self) -> TaskHead:
+        """Return the head as `save_hf` writes it. Raises `CheckpointError` for one that cannot leave."""
+        return tagger_head(self)
+
+    @property
+    def all_tags(self) -> list[str]:
+        """The tags of softmax and CRF, in the order of the logits."""
+        return self.tags or tag_set(self.labels or [], self.scheme)
 
     def segment(self, texts: Sequence[str], batch_size: int = 32) -> list[list[str]]:
         """Return each text cut into the spans found and what lies between them, without spaces around.

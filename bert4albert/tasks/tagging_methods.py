@@ -14,7 +14,7 @@ from bert4albert.backend import register
 from bert4albert.batches import pad
 from bert4albert.heads import CRF, EfficientGlobalPointer, GlobalPointer, span_loss
 from bert4albert.layers import padding_of
-from bert4albert.text.spans import spans_of_tags, tag_set, tags_of_spans
+from bert4albert.text.spans import spans_of_tags, tags_of_spans
 
 if TYPE_CHECKING:
     from bert4albert.tasks.tagging import Tagger
@@ -89,7 +89,7 @@ class Softmax(TaggingMethod):
         )(hidden_states)
 
     def _tags(self) -> list[str]:
-        return tag_set(self.task.labels or [], self.task.scheme)
+        return self.task.all_tags
 
 
 class ConditionalRandomField(Softmax):

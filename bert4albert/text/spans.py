@@ -10,6 +10,7 @@ import numpy as np
 
 from bert4albert.text.tokenizer import Tokenizer
 
+_PREFIXES = ("O", "B", "I", "M", "E", "S")
 _SENTENCE_ENDS = "。！？；!?;\n"
 
 
@@ -124,12 +125,13 @@ def tags_of_spans(spans: Iterable[tuple[int, int, str]], length: int, scheme: st
 def spans_of_tags(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     """Return the spans (first, last, label) of tags in BIO, BIOES, BMES or IOB1, both positions inclusive.
 
-    Tags that do not fit together are read as `conlleval` does: a span also begins where its B is missing.
+    Tags that do not fit together are read as `conlleval` does: a span also begins where its B is missing. A tag
+    without a prefix, such as transformers' LABEL_1, is a label: neighbours that have it are one span.
     """
     spans: list[tuple[int, int, str]] = []
     open_span = False
     for position, tag in enumerate(tags):
-        prefix, _, label = tag.partition("-")
+        prefix, label = split_tag(tag)
         if prefix == "O":
             open_span = False
             continue
@@ -139,6 +141,12 @@ def spans_of_tags(tags: Sequence[str]) -> list[tuple[int, int, str]]:
             spans.append((position, position, label))
         open_span = prefix not in ("E", "S")
     return spans
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """Return the prefix and the label of a tag; 'O' has no label, and a tag without a prefix has I."""
+    prefix, dash, label = tag.partition("-")
+    return (prefix, label) if prefix in _PREFIXES and (dash or not label) else ("I", tag)
 
 
 def tag_set(labels: Iterable[str], scheme: str = "BIO") -> list[str]:

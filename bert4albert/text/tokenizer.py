@@ -326,6 +326,19 @@ class Tokenizer:
         """Raise `TokenizerError` where `folder` holds a vocabulary of the other kind than the new files."""
         refuse_other_vocabulary(new, folder)
 
+    def write_hugging_face_files(self, folder: Path, max_length: int | None, keep_special: bool) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json` as `transformers` reads them, into a folder of new files.
+
+        Arguments:
+            folder: where to write.
+            max_length: the most tokens that the model takes.
+            keep_special: Whether "[MASK]" and the like, written in a text, are to be kept whole there.
+        """
+        from bert4albert.text.hugging_face import hugging_face_files
+
+        for name, content in hugging_face_files(self._engine, max_length, keep_special).items():
+            (folder / name).write_bytes(content)
+
     def _keeps(self, keep_special: bool | None) -> bool:
         return self._engine.keeps_special if keep_special is None else keep_special
 

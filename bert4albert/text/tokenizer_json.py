@@ -54,9 +54,9 @@ class TokenizerJson:
         text = json.dumps(settings | {"truncation": None, "padding": None}, ensure_ascii=False)
         self._keeping, self._splitting = _read(text, source), _read(text, source)
         self._splitting.encode_special_tokens = True
-        self.vocab: dict[str, int] = self._keeping.get_vocab()
-        self.tokens = sorted(self.vocab, key=self.vocab.__getitem__)
-        if [self.vocab[token] for token in self.tokens] != list(range(len(self.tokens))):
+        self.vocab: dict[str, int] = dict(sorted(self._keeping.get_vocab().items(), key=lambda item: item[1]))
+        self.tokens = [*self.vocab]
+        if [*self.vocab.values()] != list(range(len(self.tokens))):
             raise TokenizerError(f"{source} numbers its tokens with gaps or twice: is it whole?")
         self._special = special_pattern(names.values(), self.vocab)
 

@@ -1,0 +1,189 @@
+"""bert4albert serve: joined requests get their own answers, limits are told in words, SIGTERM loses nothing."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import TINY, untidy
+
+from bert4albert import Tokenizer, build_model
+from bert4albert.cli import main
+from bert4albert.serving import load
+from bert4albert.tasks import TextClassifier
+
+pytest.importorskip("fastapi")
+pytest.importorskip("onnxruntime")
+httpx = pytest.importorskip("httpx")
+
+pytestmark = pytest.mark.once
+
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今天气真好不坏，。", *"abcdefgh"]
+TEXTS = ["今天天气真好", "不坏，真好。" * 5, "a b c", "坏", "好" * 30]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    task = TextClassifier(build_model(TINY), Tokenizer(TOKENS), ["坏", "好", "不"], maxlen=32)
+    untidy(task.model)
+    task.export(tmp_path_factory.mktemp("export") / "out", texts=TEXTS)
+    task.save(tmp_path_factory.mktemp("task"))
+    return tmp_path_factory.getbasetemp() / "export0" / "out"
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    return dict(zip(TEXTS, load(folder).predict(TEXTS), strict=True))
+
+
+class Server:
+    """The command in a process of its own."""
+
+    def __init__(self, folder, *options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = [sys.executable, "-m", "bert4albert", "serve", folder, "--port", self.port, *options]
+        self.process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.url = f"http://127.0.0.1:{self.port}"
+        for _ in range(600):
+            try:
+                httpx.get(f"{self.url}/health")
+                return
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.process.communicate()[1]
+                time.sleep(0.1)
+        raise AssertionError("the server did not start")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.communicate(timeout=60)
+
+    def ask(self, texts, **more):
+        return httpx.post(f"{self.url}/predict", json={"texts": texts, **more}, timeout=60)
+
+
+def ask_many(server, requests, connections, texts):
+    """Ask from so many connections at once; return the answer of each request, in order."""
+
+    async def run():
+        limits = httpx.Limits(max_connections=connections)
+        async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+            questions = [{"texts": [texts[i % len(texts)]]} for i in range(requests)]
+            posts = [client.post(f"{server.url}/predict", json=question) for question in questions]
+            return await asyncio.gather(*posts)
+
+    return asyncio.run(run())
+
+
+def test_many_connections_at_once_lose_nothing(folder, expected):
+    with Server(folder) as server:
+        responses = ask_many(server, 200, 50, TEXTS)
+        for index, response in enumerate(responses):
+            assert response.status_code == 200, response.text
+            assert response.json()["answers"] == [expected[TEXTS[index % len(TEXTS)]]]
+
+
+def test_answers_probabilities_health_and_limits(folder, expected):
+    with Server(folder, "--max-characters", 40, "--max-texts", 6, "--queue", 8, "--no-joining") as server:
+        health = httpx.get(f"{server.url}/health").json()
+        assert (health["status"], health["task"], health["labels"]) == ("ok", "TextClassifier", ["坏", "好", "不"])
+        assert "/predict" in httpx.get(f"{server.url}/openapi.json").json()["paths"]
+        assert server.ask(TEXTS).json()["answers"] == [*expected.values()]
+        assert server.ask([["今天", "好"]]).json()["answers"] == load(folder).predict([("今天", "好")])
+        found = server.ask(TEXTS[:2], probabilities=True).json()
+        assert [max(row, key=row.get) for row in found["probabilities"]] == found["answers"]
+        for question, status, words in [
+            (["好" * 41], 413, "41 characters; this server takes 40"),
+            (TEXTS * 2, 413, "10 texts in one request"),
+            (["a", ["a", "b"]], 422, "pairs"),
+        ]:
+            response = server.ask(question)
+            assert response.status_code == status
+            assert words in response.json()["detail"]
+        assert server.ask([]).status_code == 422
+
+
+def test_sigterm_finishes_what_is_held(folder):
+    with Server(folder) as server:
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(server.ask(TEXTS * 40).status_code), daemon=True)
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        while httpx.get(f"{server.url}/health").json()["waiting"] == 0 and not found:
+            time.sleep(0.001)
+        server.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(60)
+        assert len(found) >= 1
+        assert set(found) == {200}
+        server.process.wait(60)
+
+
+def test_a_full_queue_and_a_bad_text_are_the_askers_alone():
+    from bert4albert.errors import DataError
+    from bert4albert.server.joining import BusyError, Joiner
+
+    batches = []
+
+    def answer(texts):
+        batches.append(list(texts))
+        time.sleep(0.05)
+        if "bad" in texts:
+            raise DataError("a bad text")
+        return [text.upper() for text in texts]
+
+    async def run():
+        joiner = Joiner(answer, window=0.02, queue=6)
+        joiner.start()
+        asked = [["a"], ["b", "c"], ["bad"], ["d"], ["e", "f"]]
+        results = await asyncio.gather(*map(joiner.ask, asked), return_exceptions=True)
+        await joiner.stop()
+        return results
+
+    results = asyncio.run(run())
+    assert results[:2] == [["A"], ["B", "C"]]
+    assert isinstance(results[2], DataError)
+    assert results[3] == ["D"]
+    assert isinstance(results[4], BusyError)
+    assert batches[0] == ["a", "b", "c", "bad", "d"]
+
+
+def test_a_lone_request_waits_at_most_the_window():
+    from bert4albert.server.joining import Joiner
+
+    async def run():
+        joiner = Joiner(lambda texts: list(texts), window=0.05)
+        joiner.start()
+        started = time.perf_counter()
+        await joiner.ask(["a"])
+        waited = time.perf_counter() - started
+        await joiner.stop()
+        return waited
+
+    assert 0.04 < asyncio.run(run()) < 1
+
+
+def test_a_task_folder_is_served_as_well(folder, expected):
+    from bert4albert.server.serve_command import open_folder
+
+    task, name = open_folder(folder.parents[1] / "task0")
+    assert name == "TextClassifier"
+    assert task.predict(TEXTS) == [*expected.values()]
+
+
+def test_a_folder_of_neither_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "other.json").write_text(json.dumps({}))
+    assert main(["serve", str(tmp_path)]) == 1
+    assert "holds neither an export" in capsys.readouterr().err

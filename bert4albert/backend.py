@@ -15,11 +15,19 @@ from bert4albert.errors import Bert4AlbertError, ConfigError
 # What constructors raise when a file gives them something else than was saved.
 _UNUSABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError, ImportError)
 
-_Class = TypeVar("_Class", bound=type)
+_Registered = TypeVar("_Registered", bound=Callable[..., Any])
+_in_files = keras.saving.register_keras_serializable(package="bert4albert")
 
 
-def register(cls: _Class) -> _Class:
-    """Register a layer, model or optimizer for Keras' files; a config in one that is not its own is a `ConfigError`."""
+def register(registered: _Registered) -> _Registered:
+    """Register a layer, model, optimizer or loss for Keras' files.
+
+    A config in a file that does not fit its class is a `ConfigError`.
+    """
+    return _in_files(_guarded(registered) if isinstance(registered, type) else registered)
+
+
+def _guarded(cls: type) -> type:
     read = cls.from_config.__func__  # type: ignore[attr-defined]
 
     @functools.wraps(read)
@@ -35,7 +43,7 @@ def register(cls: _Class) -> _Class:
             ) from error
 
     cls.from_config = classmethod(from_config)  # type: ignore[attr-defined]
-    return keras.saving.register_keras_serializable(package="bert4albert")(cls)
+    return cls
 
 
 def compiles() -> bool:

@@ -30,6 +30,7 @@ class LastToken:
         self._general = keras.Model(model.inputs, outputs[0] if len(outputs) == 1 else outputs)
         self._trunk = trunk_of_probabilities(model)
         self._decoding: CachedDecoding | None = None
+        self._beams = 1
         self._rows = np.zeros((0, 0), int)
 
     def predict(self, x: Any, **kwargs: Any) -> Any:

@@ -79,7 +79,6 @@ def _dense(graph: Graph, layer: keras.layers.Dense, x: str) -> str:
 
 @writes(AttentionMask)
 def _attention_mask(graph: Graph, layer: AttentionMask, token_ids: str, segment_ids: str) -> str:
-    positions = _places(graph, token_ids)
     visible = graph.expand_dims(_inside(graph, token_ids), 1)
     if layer.config.application == "encoder":
         return visible
@@ -88,11 +87,6 @@ def _attention_mask(graph: Graph, layer: AttentionMask, token_ids: str, segment_
         order = graph("CumSum", segment_ids, graph.constant(1, "int64"))
     before = graph("LessOrEqual", graph.expand_dims(order, 1), graph.expand_dims(order, 2))
     return graph("And", visible, before)
-
-
-@writes(PaddingMask)
-def _padding_mask(graph: Graph, layer: PaddingMask, token_ids: str) -> str:
-    return _visible(graph, token_ids)
 
 
 @writes(Embeddings)
@@ -299,12 +293,6 @@ def _padding_mask(graph: Graph, layer: PaddingMask, token_ids: str) -> str:
 
 def _inside(graph: Graph, token_ids: str) -> str:
     """Return what is no padding, as `layers.padding_mask` says it."""
-    first = graph("Equal", _places(graph, token_ids), graph.constant(0, "int64"))
-    return graph("Or", graph.cast(token_ids, "bool"), first)
-
-
-def _visible(graph: Graph, token_ids: str) -> str:
-    """Return what `layers.attention.padding_mask` says."""
     first = graph("Equal", _places(graph, token_ids), graph.constant(0, "int64"))
     return graph("Or", graph.cast(token_ids, "bool"), first)
 

@@ -61,7 +61,7 @@ def _serve(options: argparse.Namespace) -> None:
 def _patient(server: type[Any]) -> type[Any]:
     """Return a server that, told to end, reads and answers what has reached its connections first."""
 
-    class PatientServer(server):  # type: ignore[misc]
+    class PatientServer(server):
         async def shutdown(self, sockets: Any = None) -> None:
             await asyncio.sleep(_LAST_CALL)
             await super().shutdown(sockets)

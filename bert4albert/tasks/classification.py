@@ -11,16 +11,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.backend import register
 from bert4albert.checkpoint.task_head import TaskHead
 from bert4albert.errors import ConfigError, DataError, require_choice
-from bert4albert.heads import ExitHeads, exits_loss
+from bert4albert.heads import ExitHeads
 from bert4albert.model import Trunk
 from bert4albert.tasks.data_files import json_cell
 from bert4albert.tasks.early_exit import EarlyExit, check_confidence, draw_exits
 from bert4albert.tasks.example import Columns, Data, Example, Fields, checked_text, plain
 from bert4albert.tasks.hugging_face_tasks import classifier_from_hf, classifier_head
 from bert4albert.tasks.labels import are_numbers, in_order, label_of, number_of, soft_label_of
+from bert4albert.tasks.losses import LOSSES, LOSSES_OF_EXITS
 from bert4albert.tasks.metrics import label_metrics, pearson, spearman
 from bert4albert.tasks.pooled import POOLINGS, pooled_output, pooler
 from bert4albert.tasks.task import Task
@@ -111,7 +111,7 @@ class TextClassifier(Task):
     def loss(self) -> Any:
         """Cross-entropy on logits, over the labels or for each of them; the squared error of a number."""
         kind = 2 if self.regression else 1 if self.multi_label else 0
-        return (_LOSSES_OF_EXITS if self.exits else _LOSSES)[kind]
+        return (LOSSES_OF_EXITS if self.exits else LOSSES)[kind]
 
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keyword arguments as JSON values."""
@@ -386,43 +386,3 @@ class TextClassifier(Task):
                 raise ConfigError(f"class_weights names {unknown!r:.80}, which are none of the labels.")
             weights = np.array([self.class_weights.get(label, 1.0) for label in self.labels])
         return np.broadcast_to(weights, chosen.shape) if self.multi_label else chosen @ weights
-
-
-@register
-def _crossentropy(targets: Any, logits: Any) -> Any:
-    """Return the loss of each text, [batch], from label indices [batch] or probabilities [batch, labels]."""
-    if len(targets.shape) == len(logits.shape):
-        return ops.categorical_crossentropy(ops.cast(targets, logits.dtype), logits, from_logits=True)
-    return ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
-
-
-@register
-def _squared_error(targets: Any, numbers: Any) -> Any:
-    """Return the squared error of each text, [batch], from numbers [batch, 1]."""
-    return ops.square(ops.reshape(ops.cast(targets, numbers.dtype), (-1,)) - numbers[:, 0])
-
-
-@register
-def _binary_crossentropy(targets: Any, logits: Any) -> Any:
-    """Return the loss of each label, [batch, labels]."""
-    return ops.binary_crossentropy(ops.cast(targets, logits.dtype), logits, from_logits=True)
-
-
-# By name, since a `.keras` file of a model in training names its loss.
-@register
-def _exits_crossentropy(targets: Any, logits: Any) -> Any:
-    return exits_loss(_crossentropy, targets, logits)
-
-
-@register
-def _exits_binary_crossentropy(targets: Any, logits: Any) -> Any:
-    return exits_loss(_binary_crossentropy, targets, logits)
-
-
-@register
-def _exits_squared_error(targets: Any, numbers: Any) -> Any:
-    return exits_loss(_squared_error, targets, numbers)
-
-
-_LOSSES = (_crossentropy, _binary_crossentropy, _squared_error)
-_LOSSES_OF_EXITS = (_exits_crossentropy, _exits_binary_crossentropy, _exits_squared_error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +15,14 @@ import numpy as np
 from keras import ops
 
 from bert4albert.build import build_model
-from bert4albert.checkpoint.formats.safe_tensors import SafeTensors, write_safe_tensors
 from bert4albert.config import ModelConfig
 from bert4albert.errors import ConfigError, DataError, TrainingError
-from bert4albert.files import reserved, writing
+from bert4albert.files import reserved
 from bert4albert.model import Trunk
 from bert4albert.pretraining.cooccurrence import cooccurrence_embeddings, log_frequencies
 from bert4albert.pretraining.corpus import Paths
 from bert4albert.pretraining.examples import Batch, Examples, Place, Prefetched
+from bert4albert.pretraining.finishing import shrink_embeddings, store_in_half_precision
 from bert4albert.pretraining.logs import RunLog, average
 from bert4albert.pretraining.objective import Pretraining
 from bert4albert.pretraining.optimizer import make_optimizer
@@ -322,34 +321,6 @@ class _Run:
 def evaluate(training: Pretraining, batches: Sequence[Arguments]) -> dict[str, float]:
     """Return the loss and accuracies, averaged over some batches as `x` and `y`."""
     return average([training.test_on_batch(*arguments, return_dict=True) for arguments in batches])
-
-
-def shrink_embeddings(trunk: Trunk) -> None:
-    """Give the embeddings of a trunk with a masked-LM head the size of fresh ones, which changes no output.
-
-    A norm follows the embeddings, and one whose scale can grow instead precedes the logits tied to them. In
-    pretraining they grow severalfold; the steps of a fine-tuning, whose size does not depend on theirs, would
-    then hardly move them.
-    """
-    weights = dict(trunk.named_weights())
-    words = ops.convert_to_numpy(weights["embeddings/word/embeddings"])
-    factor = float(trunk.config.initializer_range / np.sqrt(np.mean(words**2)))
-    for name, weight in weights.items():
-        if name.startswith("embeddings/") and name.endswith("/embeddings"):
-            weight.assign(weight * factor)
-        elif name.startswith("masked_lm_transform/norm/"):
-            weight.assign(weight / factor)
-
-
-def store_in_half_precision(folder: Path) -> None:
-    """Rewrite the `model.safetensors` of a folder in float16; its config tells transformers to compute in float32."""
-    stored = SafeTensors(folder / "model.safetensors")
-    tensors = {name: stored.read(name) for name in stored.tensors}
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
-    with writing(folder) as new:
-        (new / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        write_safe_tensors(new / "model.safetensors", shapes, "float16", tensors.__getitem__)
 
 
 def _examples(shards: Shards, tokenizer: Tokenizer, recipe: Recipe, seed: int | None = None) -> Examples:

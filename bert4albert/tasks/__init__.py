@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from bert4albert.tasks.pooled import pooled_output
     from bert4albert.tasks.reading_comprehension import ReadingComprehension
     from bert4albert.tasks.relations import RelationExtractor
+    from bert4albert.tasks.saved import load_task
     from bert4albert.tasks.seq2seq import Seq2Seq
     from bert4albert.tasks.tagging import Tagger
-    from bert4albert.tasks.task import Task, load_task
+    from bert4albert.tasks.task import Task
 
 _HOME = {
     "Task": "task",
-    "load_task": "task",
+    "load_task": "saved",
     "TextClassifier": "classification",
     "TextEmbedder": "embedding",
     "cosine_similarity": "embedding",

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from bert4albert import tasks
 from bert4albert.checkpoint.formats.h5_weights import count_numbers
+from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.config import ModelConfig
 from bert4albert.errors import DataError, did_you_mean, require_choice
-from bert4albert.files import read_json, reading
+from bert4albert.files import read_json, reading, writing
 from bert4albert.model import Trunk
+from bert4albert.tasks.task_card import CARD_FILE, card, is_own
 from bert4albert.text import Tokenizer
+
+if TYPE_CHECKING:
+    from bert4albert.tasks.task import Task
 
 TASK_FILE, CONFIG_FILE, WEIGHTS_FILE = "task.json", "config.json", "model.weights.h5"
 VOCABULARIES = ("vocab.txt", "spiece.model", "tokenizer.json")
@@ -157,3 +165,43 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise DataError(f"{path} holds a JSON {type(values).__name__}, not an object: save the task again.")
     return values
+
+
+def save_task(task: Task, folder: str | os.PathLike[str], allow_nonfinite: bool) -> None:
+    """Write what `Task.save` writes; see there."""
+    model = task.model
+    task.backbone.get_config()  # Refuses what no config can say.
+    if not allow_nonfinite:
+        for weight in model.weights:
+            require_finite(weight.path, np.asarray(ops.convert_to_numpy(weight)), DataError)
+    policy = task.backbone.encoder.dtype_policy
+    description = task_json(type(task).__name__, task.settings(), policy, task.tokenizer)
+    with writing(folder, outdated=VOCABULARIES) as new:
+        (new / TASK_FILE).write_text(description, encoding="utf-8")
+        (new / CONFIG_FILE).write_text(as_json(task.backbone.config.to_dict()), encoding="utf-8")
+        task.tokenizer.write_files(new)
+        model.save_weights(new / WEIGHTS_FILE)
+        if is_own(Path(folder)):
+            (new / CARD_FILE).write_text(card(task), encoding="utf-8")
+
+
+def load_task(folder: str | os.PathLike[str], dtype: Any = None) -> Any:
+    """Return the task, of whatever class, that `Task.save` wrote to a folder.
+
+    Arguments:
+        folder: the folder.
+        dtype: a dtype policy in place of that of the saved task.
+
+    Returns:
+        The task. Raises `DataError` as `Task.load` does.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import TextClassifier, load_task
+        >>> backbone, tokenizer = build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh")
+        >>> task = TextClassifier(backbone, tokenizer, labels=["bad", "good"])
+        >>> task.save("classifier")
+        >>> load_task("classifier").labels
+        ['bad', 'good']
+    """
+    return load_saved(Path(folder), None, dtype)

@@ -10,14 +10,10 @@ from threading import RLock
 from typing import Any, Self
 
 import keras
-import numpy as np
-from keras import ops
 
 from bert4albert.batches import check_token_ids, make_dataset, predict_in_buckets
-from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.compression import CompressionReport
-from bert4albert.errors import ConfigError, DataError
-from bert4albert.files import writing
+from bert4albert.errors import ConfigError
 from bert4albert.model import Trunk, trunk_of
 from bert4albert.tasks.compress import compressed_task
 from bert4albert.tasks.data_reader import DataReader
@@ -28,16 +24,7 @@ from bert4albert.tasks.example import (
     combined_weights,
 )
 from bert4albert.tasks.running import Arguments, run_fit
-from bert4albert.tasks.saved import (
-    CONFIG_FILE,
-    TASK_FILE,
-    VOCABULARIES,
-    WEIGHTS_FILE,
-    as_json,
-    load_saved,
-    task_json,
-)
-from bert4albert.tasks.task_card import CARD_FILE, card, is_own
+from bert4albert.tasks.saved import load_saved, save_task
 from bert4albert.text import Tokenizer
 
 _BUILDING = RLock()
@@ -344,20 +331,7 @@ class Task(DataReader):
 
         Raises `DataError` where a weight is not finite or a file cannot be written, `ConfigError` if quantised.
         """
-        model = self.model
-        self.backbone.get_config()  # Refuses what no config can say.
-        if not allow_nonfinite:
-            for weight in model.weights:
-                require_finite(weight.path, np.asarray(ops.convert_to_numpy(weight)), DataError)
-        policy = self.backbone.encoder.dtype_policy
-        task = task_json(type(self).__name__, self.settings(), policy, self.tokenizer)
-        with writing(folder, outdated=VOCABULARIES) as new:
-            (new / TASK_FILE).write_text(task, encoding="utf-8")
-            (new / CONFIG_FILE).write_text(as_json(self.backbone.config.to_dict()), encoding="utf-8")
-            self.tokenizer.write_files(new)
-            model.save_weights(new / WEIGHTS_FILE)
-            if is_own(Path(folder)):
-                (new / CARD_FILE).write_text(card(self), encoding="utf-8")
+        save_task(self, folder, allow_nonfinite)
 
     def export(
         self,
@@ -404,25 +378,3 @@ class Task(DataReader):
         self.check(examples)
         encoded = self.encode([example.text for example in examples])
         return lambda: self.score(examples, self.decode(encoded, batch_size=batch_size, **options))
-
-
-def load_task(folder: str | os.PathLike[str], dtype: Any = None) -> Any:
-    """Return the task, of whatever class, that `Task.save` wrote to a folder.
-
-    Arguments:
-        folder: the folder.
-        dtype: a dtype policy in place of that of the saved task.
-
-    Returns:
-        The task. Raises `DataError` as `Task.load` does.
-
-    Examples:
-        >>> from bert4albert import Tokenizer, build_model
-        >>> from bert4albert.tasks import TextClassifier, load_task
-        >>> backbone, tokenizer = build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh")
-        >>> task = TextClassifier(backbone, tokenizer, labels=["bad", "good"])
-        >>> task.save("classifier")
-        >>> load_task("classifier").labels
-        ['bad', 'good']
-    """
-    return Task.load(folder, dtype)

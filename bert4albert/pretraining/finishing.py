@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 from keras import ops
 
 from bert4albert.checkpoint.formats.safe_tensors import SafeTensors, write_safe_tensors

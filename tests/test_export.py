@@ -58,6 +58,8 @@ def assert_runs_as_the_model(model, program):
 MODELS = {
     **{f"pooling {pooling}": lambda pooling=pooling: classifier(pooling) for pooling in ("cls", "mean", "pooler")},
     "several labels": lambda: classifier(multi_label=True, threshold=0.4),
+    "a number": lambda: classifier(regression=True, labels=None),
+    "exits": lambda: classifier(exits=True),
     **{
         f"spans by {method}": lambda method=method: tagger(method)
         for method in ("softmax", "crf", "global_pointer", "efficient_global_pointer")
@@ -74,18 +76,31 @@ def test_onnx_computes_what_the_model_does_and_answers_what_the_task_does(tmp_pa
     assert_runs_as_the_model(task.model, exported.program)
     # Each text alone and all together, also longer than maxlen.
     answers = task.predict(TEXTS)
+    if name == "a number":
+        np.testing.assert_allclose(exported.predict(TEXTS), answers, atol=1e-5)
+        return
     assert exported.predict(TEXTS) == answers
     assert [exported.predict([text])[0] for text in TEXTS] == answers
     assert exported.predict([]) == []
-    if isinstance(task, TextClassifier):
+    if isinstance(task, TextClassifier) and not task.regression:
         np.testing.assert_allclose(exported.predict_proba(TEXTS), task.predict_proba(TEXTS), atol=1e-5)
         pairs = [("今天", "a b"), ("坏", "天气" * 20)]
         assert exported.predict(pairs) == task.predict(pairs)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow writes these formats")
-@pytest.mark.parametrize("format", ["saved_model", "litert"])
-@pytest.mark.parametrize("name", ["pooling mean", "spans by crf", "spans by efficient_global_pointer"])
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("pooling mean", "saved_model"),
+        ("spans by efficient_global_pointer", "litert"),
+        *(
+            pytest.param(name, format, marks=pytest.mark.slow)
+            for name in ("pooling pooler", "several labels", "spans by crf", "spans by global_pointer")
+            for format in ("saved_model", "litert")
+        ),
+    ],
+)
 def test_tensorflow_formats_compute_what_the_model_does(tmp_path, name, format):
     task = MODELS[name]()
     assert task.export(tmp_path, format=format, texts=TEXTS) == 1

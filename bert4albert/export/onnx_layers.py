@@ -11,7 +11,7 @@ import numpy as np
 from bert4albert.checkpoint.names import part_of
 from bert4albert.config import ModelConfig
 from bert4albert.export.onnx_graph import Graph
-from bert4albert.heads import CRF, EfficientGlobalPointer, FirstToken, GlobalPointer, MeanPooling
+from bert4albert.heads import CRF, EfficientGlobalPointer, ExitHeads, FirstToken, GlobalPointer, MeanPooling
 from bert4albert.layers import (
     AttentionMask,
     Embeddings,
@@ -198,6 +198,15 @@ def _attention(part: _Depth, hidden_states: str, bias: str) -> str:
     context = graph("MatMul", graph("Softmax", scores, axis=-1), split("value", [0, 2, 1, 3]))
     merged = graph.reshape(graph("Transpose", context, perm=[0, 2, 1, 3]), 0, 0, heads * head_size)
     return part.dense("attention/output", merged)
+
+
+@writes(ExitHeads)
+def _exits(graph: Graph, layer: ExitHeads, vectors: list[str]) -> str:
+    logits = [
+        graph.expand_dims(dense(graph, exit_, vector, f"{layer.name}/{exit_.name}"), 1)
+        for exit_, vector in zip(layer.exits, vectors, strict=True)
+    ]
+    return graph("Concat", *logits, axis=1)
 
 
 @writes(FirstToken)

@@ -24,7 +24,9 @@ def counts_early(optimizer: Any, variables: list[Any]) -> int:
 
 def dense(gradient: Any, weight: Any) -> Any:
     """Return a gradient as an ordinary tensor; TensorFlow gives that of a table as the rows that were read."""
-    return ops.add(gradient, ops.zeros_like(weight)) if hasattr(gradient, "dense_shape") else gradient
+    if hasattr(gradient, "dense_shape"):
+        return ops.add(gradient, ops.zeros_like(weight))
+    return ops.cast(gradient, weight.dtype)
 
 
 class Adam(keras.optimizers.Adam):

@@ -8,6 +8,7 @@ method hands everything else on unchanged. Nothing of this is needed by new prog
 `fit_generator` and the like             call `fit`, `evaluate`, `predict`
 `fit(workers=...)`, also max_queue_size  left out: Keras 3 has no such arguments
 generators of `[a, b], y`                tuples in place of the lists
+targets as {output's name: array}        the array, or a list, where the model's output is no dictionary
 `save_weights("x.weights")`, any name    Keras 3's `.weights.h5` format under that name
 `save("x.model")`, `load_model`          Keras 3's `.keras` format under that name
 `predict([[1, 2], [0, 0]])`              lists of numbers become arrays
@@ -53,6 +54,8 @@ def install() -> None:
         _wrap(model, name, _as_keras2_trains)
     for name in ("predict", "predict_on_batch"):
         _wrap(model, name, _with_arrays)
+    for name in ("compute_loss", "compute_metrics"):
+        _wrap(model, name, _with_targets_by_name)
     _wrap(model, "compute_loss", _known_to_the_loss)
     _wrap(model, "compile", _remembering_weights)
     for name, suffix in (("save_weights", ".weights.h5"), ("save", ".keras")):
@@ -136,6 +139,15 @@ def _with_arrays(original: Callable[..., Any], self: Any, x: Any, *args: Any, **
     if original.__name__ == "predict" and training.is_from_bert4keras(self):
         kwargs.setdefault("verbose", 0)  # as in Keras 2: scripts predict text by text
     return original(self, x, *args, **kwargs)
+
+
+def _with_targets_by_name(
+    original: Callable[..., Any], self: Any, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any
+) -> Any:
+    if isinstance(y, dict) and not isinstance(y_pred, dict) and set(y) == set(getattr(self, "output_names", ())):
+        y = [y[name] for name in self.output_names]
+        y = y[0] if len(y) == 1 and not isinstance(y_pred, (list, tuple)) else y
+    return original(self, x, y, y_pred, *args, **kwargs)
 
 
 def _known_to_the_loss(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -66,7 +66,7 @@ def test_the_example_of_a_public_name_runs(path, tmp_path, monkeypatch):
     has_example = any(part.examples for part in found if part.name == path)
     assert has_example, f"{path} has no example: add 'Examples:' with a few '>>>' lines to its docstring"
     told = []
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for part in found:
         runner.run(part, out=told.append)
     assert not told, "".join(told)

@@ -192,6 +192,12 @@ def check_token_ids(inputs: Any, vocab_size: int) -> None:
     Arguments:
         inputs: as in `Batches`; the token ids are the first column.
         vocab_size: how many word embeddings there are.
+
+    Examples:
+        >>> from bert4albert.batches import check_token_ids
+        >>> check_token_ids([[2, 5, 3], [2, 9000, 3]], vocab_size=8000)
+        Traceback (most recent call last):
+        bert4albert.errors.DataError: Example 1 has the token id 9000, but the model has 8000 words, ...
     """
     column = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
     column = column[0] if isinstance(column, tuple) else column

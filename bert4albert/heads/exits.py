@@ -28,6 +28,13 @@ class ExitHeads(keras.layers.Layer):
 
     Returns:
         [batch, depth, units].
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.heads import ExitHeads
+        >>> vectors = [np.zeros((2, 8), "float32") for _ in range(4)]
+        >>> tuple(ExitHeads(units=3, depth=4)(vectors).shape)
+        (2, 4, 3)
     """
 
     def __init__(
@@ -85,6 +92,13 @@ def exits_loss(loss: Callable[[Any, Any], Any], targets: Any, outputs: Any) -> A
         loss: takes targets and the outputs of one depth, [batch, units].
         targets: what `loss` takes.
         outputs: [batch, depth, units].
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.heads import exits_loss
+        >>> outputs = np.array([[[1.0], [4.0]]])
+        >>> float(exits_loss(lambda targets, outputs: outputs[0, 0], None, outputs))  # (1 * 1 + 2 * 4) / 3
+        3.0
     """
     depth = outputs.shape[1]
     return sum((d + 1) * loss(targets, outputs[:, d]) for d in range(depth)) / (depth * (depth + 1) / 2)

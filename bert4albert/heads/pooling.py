@@ -26,7 +26,7 @@ class MeanPooling(keras.layers.Layer):
         >>> import numpy as np
         >>> from bert4albert.heads import MeanPooling
         >>> hidden_states = np.array([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]]], "float32")
-        >>> keras.ops.convert_to_numpy(MeanPooling()(hidden_states, np.array([[2, 3, 0]]))).tolist()
+        >>> keras.ops.convert_to_numpy(MeanPooling()(hidden_states, np.array([[1, 1, 0]]))).tolist()
         [[2.0, 3.0]]
     """
 

@@ -259,7 +259,9 @@ class TextClassifier(Task):
         """Return the probability of each label of `labels` for each text, float32 [texts, labels].
 
         Arguments:
-            texts, batch_size, columns: as in `predict`.
+            texts: as in `predict`.
+            batch_size: as in `predict`.
+            columns: as in `predict`.
             confidence: as in `decode`.
         """
         if self.regression and confidence is None:

@@ -38,6 +38,13 @@ class TextEmbedder(Task):
         normalize: whether vectors have the length 1.
         temperature: what similarities are divided by in the loss.
         maxlen: the most tokens of a text.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import TextEmbedder
+        >>> embedder = TextEmbedder(build_model("albert_tiny_zh"), Tokenizer("albert_tiny_zh"))
+        >>> embedder.predict(["今天天气很好", "明天会下雨"])[0].shape
+        (312,)
     """
 
     metric = "accuracy"
@@ -113,7 +120,9 @@ class TextEmbedder(Task):
         """Return the vector of each text, float32 [texts, hidden_size].
 
         Arguments:
-            texts, batch_size, columns: as in `Task.predict`.
+            texts: as in `Task.predict`.
+            batch_size: as in `Task.predict`.
+            columns: as in `Task.predict`.
         """
         found = self.texts(texts, columns)
         if not found:
@@ -203,7 +212,17 @@ def contrastive_loss(vectors: Any, temperature: float) -> Any:
 def cosine_similarity(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the cosine of each vector [n, size] with each of the others [m, size], [n, m]; 0 for a vector of zeros.
 
+    Arguments:
+        vectors: float [n, size].
+        others: float [m, size].
+
     Raises `DataError` for vectors of different sizes.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bert4albert.tasks import cosine_similarity
+        >>> cosine_similarity(np.array([[3.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
+        [[1.0, 0.0]]
     """
     if vectors.ndim != 2 or others.ndim != 2 or vectors.shape[1] != others.shape[1]:
         raise DataError(f"Expected two arrays [texts, size] of one size, not {vectors.shape} and {others.shape}.")

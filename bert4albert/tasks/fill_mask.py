@@ -30,6 +30,14 @@ class FillMask:
         maxlen: the most tokens of a text.
 
     Raises `ConfigError` for a model without the head, or a tokenizer that is not its own.
+
+    Examples:
+        >>> from bert4albert import Tokenizer, build_model
+        >>> from bert4albert.tasks import FillMask
+        >>> filler = FillMask(build_model("albert_tiny_zh", with_mlm=True), Tokenizer("albert_tiny_zh"))
+        >>> [fillings] = filler.predict(["今天[MASK]气很好"], top_k=3)[0]
+        >>> len(fillings)
+        3
     """
 
     def __init__(self, backbone: keras.Model, tokenizer: Tokenizer, *, maxlen: int = 128) -> None:

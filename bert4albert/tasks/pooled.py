@@ -24,6 +24,12 @@ def pooled_output(trunk: Trunk, pooling: str = "cls") -> keras.KerasTensor:
 
     Returns:
         A symbolic tensor to put layers on. Raises `ConfigError` for a pooling that does not fit.
+
+    Examples:
+        >>> from bert4albert import build_model
+        >>> from bert4albert.tasks import pooled_output
+        >>> pooled_output(build_model("albert_tiny_zh"), "mean").shape
+        (None, 312)
     """
     return pooler(trunk, pooling)(trunk.hidden_states[-1])
 

@@ -21,6 +21,16 @@ class FiniteNumbers(keras.callbacks.Callback):
 
     Arguments:
         first_step: how many steps were taken before this training, where one goes on.
+
+    Examples:
+        >>> import keras
+        >>> import numpy as np
+        >>> from bert4albert.training import FiniteNumbers
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> model.fit(np.full((4, 2), np.nan), np.zeros((4, 1)), verbose=0, callbacks=[FiniteNumbers()])
+        Traceback (most recent call last):
+        bert4albert.errors.TrainingError: The loss is nan...
     """
 
     def __init__(self, first_step: int = 0) -> None:
@@ -79,6 +89,19 @@ def usable_afterwards(model: keras.Model, restore_best: Callable[[], None]) -> I
     Arguments:
         model: the model that trains inside the block.
         restore_best: puts the best weights into the model, if there are any.
+
+    Examples:
+        >>> import keras
+        >>> from bert4albert import TrainingError
+        >>> from bert4albert.training import usable_afterwards
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
+        >>> try:
+        ...     with usable_afterwards(model, restore_best=lambda: None):
+        ...         _ = model.layers[0].kernel.assign([[float("nan")], [2.0]])
+        ...         raise TrainingError("The loss is nan.")
+        ... except TrainingError:
+        ...     print(keras.ops.convert_to_numpy(model.layers[0].kernel).tolist())
+        [[1.0], [1.0]]
     """
     variables = list(model.variables)
     before = [np.array(ops.convert_to_numpy(variable)) for variable in variables]

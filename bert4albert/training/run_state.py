@@ -41,6 +41,14 @@ class RunState(keras.callbacks.Callback):
         history: the logs of each epoch, by name.
 
     Raises `ConfigError` where the folder holds a run with other facts, `DataError` where its state is damaged.
+
+    Examples:
+        >>> import keras
+        >>> from bert4albert.training import RunState
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> state = RunState("run", {"data": "train.tsv"}, model, evaluator=None)
+        >>> state.epoch, state.finished  # nothing lies in the folder yet
+        (0, False)
     """
 
     def __init__(

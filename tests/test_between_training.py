@@ -29,6 +29,13 @@ INPUTS = [TOKENS, (np.arange(9) > 4) * np.ones_like(TOKENS)]
 TARGETS = RANDOM.integers(0, 3, 6).astype("int32")
 
 
+def each(*names):
+    """Cases by optimizer; where a step is compiled for seconds only the light ones run with every suite."""
+    light = ("adamw", "sgd", "momentum")
+    compiles = keras.backend.backend() != "torch"
+    return [pytest.param(name, marks=[pytest.mark.slow] * (compiles and name not in light)) for name in names]
+
+
 @functools.cache
 def checkpoint(groups, layers):
     """A config and arrays of a model, none of them trivial."""
@@ -106,7 +113,7 @@ NAMES = ["adamw", "sgd", "momentum", "accumulate", "layerwise momentum", "layerw
 FEW = ["adamw", "layerwise"]
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", each(*FEW))
 def test_all_copies_tied_train_as_the_shared_model_does(name):
     shared_trunk, shared = classifier("albert", layers=2)
     trunk, unshared = classifier(layers=2)
@@ -150,9 +157,10 @@ def test_copies_are_let_go_without_compiling_again():
     assert not any(map(all_equal, copies(trunk, "kernel").values()))
 
 
-@pytest.mark.parametrize(("name", "groups"), [*zip(NAMES, [1, 2] * 3, strict=True)])
-def test_one_step_is_that_of_the_shared_model_whatever_the_optimizer(name, groups):
+@pytest.mark.parametrize("name", each(*NAMES))
+def test_one_step_is_that_of_the_shared_model_whatever_the_optimizer(name):
     """On gradients of copies that add up to those of the shared block, also where several batches make a step."""
+    groups = 1 + NAMES.index(name) % 2
     shared_trunk, shared = classifier("albert", groups)
     trunk, unshared = classifier(groups=groups)
     one = optimizer_for(shared_trunk, name)
@@ -175,7 +183,7 @@ def test_one_step_is_that_of_the_shared_model_whatever_the_optimizer(name, group
             np.testing.assert_allclose(value, expected[name_][depth * groups // 4], rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", each(*FEW))
 def test_copies_let_go_at_step_0_train_exactly_as_unshared_ones(name):
     trunk, plain = classifier()
     other, model = classifier()
@@ -185,7 +193,7 @@ def test_copies_let_go_at_step_0_train_exactly_as_unshared_ones(name):
         assert (one == two).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each(*NAMES))
 def test_tied_copies_and_their_state_stay_equal_to_the_bit_and_part_when_they_are_let_go(name):
     trunk, model = classifier()
     optimizer = GradualUnsharing(optimizer_for(trunk, name), trunk, {0: "shared", 4: [0, 0, 1, 1]})
@@ -205,7 +213,7 @@ def test_tied_copies_and_their_state_stay_equal_to_the_bit_and_part_when_they_ar
         assert not all_equal(values)
 
 
-@pytest.mark.parametrize("name", ["adamw", "layerwise momentum", "layerwise"])
+@pytest.mark.parametrize("name", each("adamw", "layerwise momentum", "layerwise"))
 def test_copies_let_go_go_on_with_their_own_gradients_and_rates(name):
     """After the last tied step an optimizer of its own, with the same state, goes on in the same way."""
     trunk, model = classifier()
@@ -241,7 +249,7 @@ def test_it_works_with_a_moving_average_adversarial_training_and_half_precision(
     assert not any(map(all_equal, copies(trunk, "kernel").values()))
 
 
-@pytest.mark.parametrize("name", ["adamw", "layerwise"])
+@pytest.mark.parametrize("name", each("adamw", "layerwise"))
 def test_the_state_is_saved_and_restored_with_that_of_the_optimizer(tmp_path, name):
     trunk, model = classifier()
     optimizer = GradualUnsharing(optimizer_for(trunk, name), trunk, {0: "shared", 4: "unshared"})
@@ -260,7 +268,7 @@ def test_the_state_is_saved_and_restored_with_that_of_the_optimizer(tmp_path, na
         np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", each(*FEW))
 def test_no_strength_is_the_plain_run_exactly(name):
     trunk, plain = classifier()
     other, model = classifier()
@@ -270,7 +278,7 @@ def test_no_strength_is_the_plain_run_exactly(name):
         assert (one == two).all()
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", each(*FEW))
 def test_a_very_large_strength_keeps_copies_of_one_block_together_and_blocks_apart(name):
     trunk, model = classifier(groups=2)
     apply(model, SharingDecay(optimizer_for(trunk, name), trunk, 1e9), 6)
@@ -280,7 +288,7 @@ def test_a_very_large_strength_keeps_copies_of_one_block_together_and_blocks_apa
         assert np.abs(values[0] - values[2]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["sgd", "accumulate", "layerwise"])
+@pytest.mark.parametrize("name", each("sgd", "accumulate", "layerwise"))
 def test_every_copy_moves_toward_the_mean_by_its_rate_times_the_strength(name):
     """Against the definition: each step of the plain optimizer, followed by the pull, computed in NumPy."""
     strength = 40.0

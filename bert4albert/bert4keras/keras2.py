@@ -160,9 +160,9 @@ def _known_to_the_loss(original: Callable[..., Any], self: Any, *args: Any, **kw
 
 def _remembering_weights(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
     result = original(self, *args, **kwargs)
-    # Keras 2 trained the weights that were trainable when the model was compiled.
-    self._collected_trainable_weights = self.trainable_weights
-    self._takes_arrays = None
+    # Keras 2 trained the weights that were trainable when the model was compiled. Not by `setattr`: Keras 3 would take
+    # them for weights of the model's own and save them once more.
+    self.__dict__.update(_collected_trainable_weights=self.trainable_weights, _takes_arrays=None)
     return result
 
 

@@ -178,7 +178,9 @@ def test_a_run_goes_on_only_with_the_same_teacher(tmp_path, whole):
         with pytest.raises(ConfigError, match="is of a run with other teacher vectors: continue with the same"):
             run(corpus, folder / "run", longer, valid=None, **teacher)
     alone = tmp_path / "state.npz"
-    save_state(alone, build_training(CONFIG, RECIPE), {"step": 1, "place": [0, 1], "recipe": {}})
+    save_state(
+        alone, build_training(CONFIG, RECIPE), {"step": 1, "place": [0, 1], "recipe": dataclasses.asdict(RECIPE)}
+    )
     with pytest.raises(ConfigError, match="is of a run without a teacher"):
         run(corpus, tmp_path, RECIPE, valid=None, **files)
 

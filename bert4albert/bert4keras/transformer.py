@@ -244,7 +244,8 @@ class BERT:
             raise ConfigError("A mapping of one's own is not offered here; the names of every dialect are known.")
         values = {**self.config.to_dict(), "keep_tokens": None, "compound_tokens": None}
         added = len(self.compound_tokens or ())
-        del values["keep_tokens"], values["compound_tokens"]
+        # Without num_hidden_groups the names in the file say how many there are: a file of an unshared model has more.
+        del values["keep_tokens"], values["compound_tokens"], values["num_hidden_groups"]
         source = open_source(values, checkpoint)
         if self.keep_tokens is not None or added:
             values["vocab_size"] = _file_vocabulary(source) or self.vocab_size - added

@@ -93,7 +93,7 @@ def run(name: str, arguments: argparse.Namespace) -> Report:
     model = {"config": arguments.config, "application": setting.application}
     tokenizer = Tokenizer(arguments.vocab or model_folder(arguments.config))
     task = setting.task(build_model(**model), tokenizer, **setting.settings)
-    first, second = (task.read(arguments.data / file) for file in setting.files)
+    first, second = (task.examples(arguments.data / file) for file in setting.files)
     # All labels, also those that a part of the examples lacks.
     task.learn([*first, *second])
     train, valid, test = (max(8, round(count * arguments.scale)) for count in setting.examples)

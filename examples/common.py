@@ -67,7 +67,7 @@ def compare_points(arguments: argparse.Namespace, task_class: type[Task], applic
     task = task_class(
         build_model(arguments.config, arguments.checkpoint, application=application), tokenizer, **settings
     )
-    examples, dev = task.read(arguments.train), task.read(arguments.dev)[: arguments.dev_limit]
+    examples, dev = task.examples(arguments.train), task.examples(arguments.dev)[: arguments.dev_limit]
     # All labels, also those that a part of the examples lacks.
     task.learn(examples)
     if arguments.limit is not None and arguments.limit < len(examples):

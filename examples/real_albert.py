@@ -79,7 +79,7 @@ def main() -> None:
         task_class, settings, file = TASKS[name]
         task = task_class(build_model(**model), tokenizer, **settings)
         train, test = (
-            task.read(
+            task.examples(
                 in_traditional(arguments.data / file.format(split), arguments.out / "data" / file[:-3].format(split))
             )
             for split in ("train", "dev")

@@ -37,6 +37,7 @@ def compare(
     test: Data | None = None,
     seeds: int = 3,
     learning_rates: Sequence[float] | None = None,
+    columns: Mapping[str, str] | None = None,
     config: Any = "albert_tiny_zh",
     checkpoint: str | os.PathLike[str] | None = None,
     workers: int | None = None,
@@ -61,6 +62,7 @@ def compare(
         test: examples or a path: differences are then measured there, else on `valid`.
         seeds: how many; with a single one no difference can be claimed.
         learning_rates: rates to try; each point is reported at the one that is best for it on `valid`.
+        columns: as for `Task.fit`.
         config: as for `build_model`; by default the embedded model.
         checkpoint: as for `build_model`.
         workers: processes that share the runs and the processor's cores; None for this process alone. `make_task`
@@ -91,7 +93,7 @@ def compare(
     chosen = read_points(points, fit)
     rates = _read_rates(learning_rates, chosen)
     task = make_task(build_model(config, checkpoint, **split(fit, "compare")[0]))
-    examples = [None if data is None else task.read(data) for data in (train, valid, test)]
+    examples = [None if data is None else task.examples(data, columns) for data in (train, valid, test)]
     experiment = Experiment(
         make_task, config, checkpoint, examples[0] or [], examples[1] or [], examples[2], Path(folder)
     )
@@ -144,7 +146,8 @@ def _settings(experiment: Experiment, task: Task) -> dict[str, Any]:
 
 
 def _describe(examples: Sequence[Any]) -> dict[str, Any]:
-    texts = (json.dumps(example, ensure_ascii=False, default=str).encode() for example in examples)
+    # Text, answer and weight; where an example was read differs between machines.
+    texts = (json.dumps(example[:3], ensure_ascii=False, default=str).encode() for example in examples)
     return {"examples": len(examples), "sha256": _hash(texts)}
 
 

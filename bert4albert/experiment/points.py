@@ -15,7 +15,7 @@ _STRUCTURES = ("shared", "unshared", "sandwich")
 _STRUCTURES_OF_K = ("groups", "cycle", "cycle_rev", "middle_cycle")
 _PARTS = ("attention", "feed_forward", "norm", "attention_norm", "output_norm")
 # What one run has to itself, and what would give the points of a seed different budgets.
-_NOT_FOR_ALL = ("self", "train", "valid", "seed", "verbose", "callbacks", "optimizer", "early_stopping")
+_NOT_FOR_ALL = ("self", "train", "valid", "seed", "verbose", "columns", "callbacks", "optimizer", "early_stopping")
 
 
 class Point(NamedTuple):

@@ -83,9 +83,7 @@ def compare(
         >>> make_task = functools.partial(TextClassifier, tokenizer=Tokenizer("albert_tiny_zh"), maxlen=16)
         >>> train = [("房间干净", "good"), ("又吵又脏", "bad"), ("很满意", "good"), ("太贵了", "bad")]
         >>> points = ["shared", "unshared"]
-        >>> report = compare(
-        ...     make_task, train, train, points, folder="compared", seeds=1, epochs=1, progress=False, verbose=0
-        ... )
+        >>> report = compare(make_task, train, train, points, folder="compared", seeds=1, epochs=1, progress=False)
         >>> report.metric, len(report.results)
         ('accuracy', 2)
     """

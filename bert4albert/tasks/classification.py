@@ -282,7 +282,9 @@ class TextClassifier(Task):
         """Return the metrics on examples.
 
         Arguments:
-            data, batch_size, columns: as in `Task.evaluate`.
+            data: as in `Task.evaluate`.
+            batch_size: as in `Task.evaluate`.
+            columns: as in `Task.evaluate`.
             confidence: as in `decode`; or several, to choose one of them.
             picture: a file for a picture of the metric against the depth, with several confidences.
 

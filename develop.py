@@ -23,7 +23,7 @@ TORCH = "torch==2.13.0"
 # Backend and pytest's marks, two at a time on two cores; what does not depend on the backend runs once.
 RUNS = (("tensorflow", "once"), ("jax", "not once"), ("tensorflow", "not once"), ("torch", "not once"))
 
-EXTRAS = "test,jax,plot,interop"
+EXTRAS = "test,jax,plot,interop,export,serving,serve"
 
 NO_TESTS = 5  # pytest's exit status
 

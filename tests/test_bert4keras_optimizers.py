@@ -95,6 +95,7 @@ CASES = {
 }
 
 
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="the formulas are worked out in float64, off on JAX")
 @pytest.mark.parametrize("case", CASES)
 def test_ten_steps_are_those_of_the_formulas(case):
     kind, arguments, change = CASES[case]

@@ -233,3 +233,13 @@ def test_weights_that_a_checkpoint_lacks_are_told(golden):
     files = golden("google_bert")
     with pytest.raises(CheckpointError, match="does not fit"):
         build_transformer_model(str(files.config), str(files.checkpoint), num_hidden_layers=4)
+
+
+def test_a_compiled_model_is_still_loaded_with_its_optimizer(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    model.train_on_batch(np.ones((4, 3)), np.ones((4, 2)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len(loaded.optimizer.variables) == len(model.optimizer.variables)
+    assert int(loaded.optimizer.iterations.numpy()) == 1

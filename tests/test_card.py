@@ -33,14 +33,14 @@ def checkpoint(tmp_path):
 def test_a_task_takes_what_the_card_recommends_and_says_so(checkpoint, capsys, monkeypatch):
     rates = []
     monkeypatch.setattr(
-        "bert4albert.tasks.task.default_optimizer", lambda *arguments, **options: rates.append(arguments[2]) or "sgd"
+        "bert4albert.tasks.running.default_optimizer", lambda *arguments, **options: rates.append(arguments[2]) or "sgd"
     )
     task = TextClassifier(build_model(checkpoint), Tokenizer(checkpoint))
     assert task.settings()["pooling"] == "mean"
     assert capsys.readouterr().err == "pooling='mean', as the card of small recommends.\n"
     monkeypatch.setattr("keras.Model.compile", lambda *_, **__: None)
     monkeypatch.setattr("keras.Model.fit", lambda *_, **__: type("History", (), {"history": {}}))
-    monkeypatch.setattr("bert4albert.tasks.task.between_optimizer", lambda optimizer, *_: optimizer)
+    monkeypatch.setattr("bert4albert.tasks.running.between_optimizer", lambda optimizer, *_: optimizer)
     task.fit(EXAMPLES, epochs=1)
     assert capsys.readouterr().err == "learning_rate=0.25, as the card of small recommends.\n"
     task.fit(EXAMPLES, epochs=1, verbose=0)

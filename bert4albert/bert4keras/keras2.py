@@ -87,7 +87,12 @@ def layers_in_training() -> Iterator[Any]:
 
 
 def _wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
-    """Replace a function by one that calls `wrapper(function, *arguments)`."""
+    """Replace a function by one that calls `wrapper(function, *arguments)`, where it is defined.
+
+    Keras looks whether a class has a `compile` of its own, and would not compile what it loads if it had one.
+    """
+    if isinstance(owner, type):
+        owner = next(cls for cls in owner.__mro__ if name in vars(cls))
     original = getattr(owner, name)
 
     @functools.wraps(original)

@@ -83,8 +83,8 @@ def compress_depths(
 
     Examples:
         >>> from bert4albert import build_model, compress_depths
-        >>> unshared = build_model("albert_tiny_zh", model="albert_unshared")
-        >>> small, report = compress_depths(unshared, rank=2)
+        >>> sizes = {"vocab_size": 99, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+        >>> small, report = compress_depths(build_model(sizes), rank=2)
         >>> small.config.depth_lora.rank, report.parameters_after < report.parameters_before
         (2, True)
     """

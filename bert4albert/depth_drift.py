@@ -51,11 +51,14 @@ def drift(trunk: keras.Model, start: keras.Model | None = None) -> list[Drift]:
 
     Examples:
         >>> from bert4albert import build_model, drift
-        >>> start = build_model("albert_tiny_zh", num_hidden_layers=1)
-        >>> trunk = build_model("albert_tiny_zh", num_hidden_layers=1)
-        >>> _ = trunk.encoder.blocks[0].attention_norm.gamma.assign(1.5 * start.encoder.blocks[0].attention_norm.gamma)
-        >>> [(part.part, part.distance > 0) for part in drift(trunk, start)]
-        [('attention', False), ('attention_norm', True), ('feed_forward', False), ('output_norm', False)]
+        >>> sizes = {"vocab_size": 99, "hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+        >>> trunk = build_model(sizes)
+        >>> trunk.save_weights("start.weights.h5")
+        >>> _ = trunk.encoder.blocks[0].attention_norm.gamma.assign([1.5] * 48)  # as if training had moved it
+        >>> start = build_model(sizes)
+        >>> start.load_weights("start.weights.h5")
+        >>> [(found.part, round(found.distance, 2)) for found in drift(trunk, start)]
+        [('attention', 0.0), ('attention_norm', 0.5), ('feed_forward', 0.0), ('output_norm', 0.0)]
     """
     trunk = trunk_of(trunk)
     if start is not None:

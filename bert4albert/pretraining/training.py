@@ -103,8 +103,8 @@ def pretrain(
         >>> sizes = {"vocab_size": 15, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
         >>> recipe = Recipe(steps=1, batch_size=2, length=16)
         >>> trunk = pretrain("corpus.txt", vocabulary, sizes, "run", recipe, workers=1)
-        >>> sorted(path.name for path in Path("run/model").iterdir())
-        ['config.json', 'model.safetensors', 'tokenizer_config.json', 'vocab.txt']
+        >>> Path("run/model/model.safetensors").is_file()
+        True
     """
     folder = Path(folder)
     tokenizer = Tokenizer(vocabulary, do_lower_case)

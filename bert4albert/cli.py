@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from bert4albert.errors import Bert4AlbertError, ConfigError, printable
+from bert4albert.errors import Bert4AlbertError, printable
 from bert4albert.experiment.compare_command import add_parser as add_compare_command
 from bert4albert.pretraining.command import add_parser as add_pretraining_commands
 from bert4albert.server.serve_command import add_parser as add_serve_command
@@ -124,7 +124,8 @@ def _convert(options: argparse.Namespace) -> None:
 
     form = options.to or ("npz" if options.rank else None)
     if form is None:
-        raise ConfigError("convert needs the format to write: --to hf, --to google or --to npz.")
+        print("bert4albert: convert needs the format to write: --to hf, --to google or --to npz.", file=sys.stderr)
+        raise SystemExit(2)
     sharing = "unshared" if options.unshare else options.sharing and parse_spec(options.sharing)
     progress = Progress(console=Console(stderr=True), transient=True)
     task = progress.add_task("writing", total=None)

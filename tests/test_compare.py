@@ -261,7 +261,7 @@ def test_another_task_is_refused_and_more_seeds_and_points_go_on(folder, tmp_pat
     with pytest.raises(ConfigError, match=r"task\.settings\.pooling"):
         compared_in(tmp_path, folder, ["shared"], guesser(folder, pooling="mean"))
     first = (tmp_path / "runs" / "shared.seed0.json").read_bytes()
-    report = compared_in(tmp_path, folder, {"shared": {}, "mine": {"sharing": [0, 1, 1]}}, seeds=2)
+    report = compared_in(tmp_path, folder, {"shared": {"sharing": "shared"}, "mine": {"sharing": [0, 1, 1]}}, seeds=2)
     assert (tmp_path / "runs" / "shared.seed0.json").read_bytes() == first
     assert [result.point for result in report.results] == ["shared", "mine"]
 

@@ -94,6 +94,8 @@ def work(experiment: Experiment, runs: Sequence[Run], callbacks: Callable[[Run],
                     done = True
         if not done:
             time.sleep(_PATIENCE)
+    for run in runs:  # the claim of a process that was killed after its run was written
+        experiment.file(run).with_suffix(".lock").unlink(missing_ok=True)
 
 
 def carry_out(experiment: Experiment, run: Run, callbacks: Sequence[Any] = ()) -> None:

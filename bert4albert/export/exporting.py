@@ -66,11 +66,6 @@ def export_task(
     if kind not in KINDS:
         raise ExportError(f"A {kind} cannot be exported, since its answers take more than one program: save it, and "
                           f"serve it from its folder. What can be exported: {', '.join(KINDS)}.")  # fmt: skip
-    if getattr(task, "exits", False):
-        raise ExportError(
-            "A classifier with exits=True cannot be exported, since each text takes a way of its own: save it, and "
-            "serve it from its folder, or train one without exits."
-        )
     backend = keras.backend.backend()
     if (format == "litert" and backend != "tensorflow") or (format == "saved_model" and backend == "torch"):
         raise ExportError(

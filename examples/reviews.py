@@ -2,7 +2,7 @@
 
     python examples/reviews.py
 
-Fine-tunes the embedded model shared and unshared, three seeds each, on 600 short Chinese reviews, and says what 140
+Fine-tunes the embedded model shared and unshared, two seeds each, on 600 short Chinese reviews, and says what 140
 others show: a table, three sentences, pictures. A comparison that was stopped goes on when it is called again.
 """
 
@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", help="the weights, where they are not in that folder")
     parser.add_argument("--vocab", help="the vocabulary, where it is not in that folder")
     parser.add_argument("--points", nargs="+", default=["shared", "unshared"], help="also groups:2, lora:8, ...")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--workers", type=int, help="processes that share the runs")
     parser.add_argument("--out", type=Path, default=Path("compared_reviews"), help="folder of the results")
     arguments = parser.parse_args()

@@ -29,8 +29,34 @@ TINY = {
 }
 
 
+# Files that do not fit into the time of the suite that every change runs; `develop.py slow` runs them.
+LONG_FILES = (
+    "test_bert4keras_scripts.py",
+    "test_between_docs.py",
+    "test_compare.py",
+    "test_early_exit.py",
+    "test_embedding.py",
+    "test_examples.py",
+    "test_export.py",
+    "test_fuzz_doors.py",
+    "test_hugging_face_heads.py",
+    "test_keras_files.py",
+    "test_pretraining_teacher.py",
+    "test_resume.py",
+    "test_saving_whole.py",
+    "test_selected.py",
+    "test_server.py",
+    "test_task_data.py",
+    "test_task_training.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Leave out the tests that take long, unless they are asked for."""
+    for item in items:
+        if item.path.name in LONG_FILES:
+            item.add_marker(pytest.mark.slow)
     if "slow" not in config.option.markexpr:
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)

@@ -204,5 +204,5 @@ def test_what_cannot_be_used_is_said(tiny_config, tokenizer, backbone, writer, r
         writer.fit([("天", "地"), ("天", 3)])
     with pytest.raises(DataError, match="Text 0"):
         reader.predict(["天地"])
-    with pytest.raises(DataError, match="Example 0 is .* It must be"):
+    with pytest.raises(DataError, match="Example 0 is"):
         reader.evaluate([{"question": "天"}])

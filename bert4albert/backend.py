@@ -16,15 +16,20 @@ from bert4albert.errors import Bert4AlbertError, ConfigError
 _UNUSABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError, ImportError)
 
 _Registered = TypeVar("_Registered", bound=Callable[..., Any])
-_in_files = keras.saving.register_keras_serializable(package="bert4albert")
 
 
-def register(registered: _Registered) -> _Registered:
+def register(registered: _Registered, package: str = "bert4albert") -> _Registered:
     """Register a layer, model, optimizer or loss for Keras' files.
 
-    A config in a file that does not fit its class is a `ConfigError`.
+    A config in a file that does not fit its class is a `ConfigError`. Within a package each name is given once: Keras
+    would silently read the files of one class as those of the other.
     """
-    return _in_files(_guarded(registered) if isinstance(registered, type) else registered)
+    name = f"{package}>{registered.__name__}"
+    taken = keras.saving.get_registered_object(name)
+    if taken is not None and taken.__module__ != registered.__module__:
+        raise TypeError(f"{name} is registered already, by {taken.__module__}; use another name or package.")
+    in_files = keras.saving.register_keras_serializable(package=package)
+    return in_files(_guarded(registered) if isinstance(registered, type) else registered)
 
 
 def _guarded(cls: type) -> type:

@@ -3,12 +3,17 @@
 import keras
 import numpy as np
 import pytest
-from conftest import untidy
+from conftest import TINY, untidy
 
+from bert4albert.backend import register
+from bert4albert.bert4keras import layers as old_layers
 from bert4albert.bert4keras.backend import search_layer, set_gelu
 from bert4albert.bert4keras.models import BERT, build_transformer_model, extend_with_language_model
 from bert4albert.bert4keras.snippets import AutoRegressiveDecoder
+from bert4albert.config import ModelConfig
 from bert4albert.errors import CheckpointError, ConfigError
+from bert4albert.heads import EfficientGlobalPointer, GlobalPointer
+from bert4albert.layers.embeddings import PositionEmbedding
 
 FOLDERS = {"albert": "google_albert", "albert_unshared": "google_albert", "bert": "google_bert"}
 HEADS = {
@@ -243,3 +248,20 @@ def test_a_compiled_model_is_still_loaded_with_its_optimizer(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert len(loaded.optimizer.variables) == len(model.optimizer.variables)
     assert int(loaded.optimizer.iterations.numpy()) == 1
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [GlobalPointer(3, 6), EfficientGlobalPointer(3, 6), PositionEmbedding(ModelConfig.from_dict(TINY))],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_of_the_library_are_not_taken_for_the_old_ones_of_the_same_name(layer):
+    assert hasattr(old_layers, type(layer).__name__)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is type(layer)
+
+
+def test_a_name_in_files_is_given_once():
+    taken = type("GlobalPointer", (keras.layers.Layer,), {})
+    with pytest.raises(TypeError, match="bert4albert>GlobalPointer is registered already"):
+        register(taken)

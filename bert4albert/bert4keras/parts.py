@@ -13,8 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.backend import register
 from bert4albert.bert4keras.layers.norms import Condition
+from bert4albert.bert4keras.registration import register
 from bert4albert.layers import AttentionMask, Embeddings, MaskedLMHead
 from bert4albert.layers.attention import attention_bias
 from bert4albert.layers.base import ConfiguredLayer, activation, initializer

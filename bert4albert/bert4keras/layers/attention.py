@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.backend import register
 from bert4albert.bert4keras.backend import align, apply_rotary_position_embeddings, attention_normalize
+from bert4albert.bert4keras.registration import register
 from bert4albert.errors import ConfigError
 
 

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.backend import register
 from bert4albert.bert4keras.backend import sequence_masking
+from bert4albert.bert4keras.registration import register
 from bert4albert.heads.crf import negative_log_likelihood
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.backend import register
 from bert4albert.bert4keras.backend import sinusoidal_embeddings
+from bert4albert.bert4keras.registration import register
 
 
 @register

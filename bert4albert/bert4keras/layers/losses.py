@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.backend import register
+from bert4albert.bert4keras.registration import register
 
 
 @register

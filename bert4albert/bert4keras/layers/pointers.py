@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from bert4albert import heads
-from bert4albert.backend import register
+from bert4albert.bert4keras.registration import register
 
 
 class _Spelling(heads.GlobalPointer):

@@ -55,8 +55,9 @@ def build_model(
         config: path of the model's JSON config, or a dict; or a folder with config and checkpoint, or the
             name of a model that comes with the package, whose weights are then loaded.
         checkpoint: the weights: a safetensors or PyTorch `.bin` file, the index of a sharded one, the prefix
-            of a TensorFlow checkpoint, an `.npz` file, a folder with one of these, or a dict of named arrays,
-            in the names of Google, early albert_zh, Hugging Face or this package; None for random weights.
+            of a TensorFlow checkpoint, an `.npz` file, a folder with one of these, the name of a model that comes
+            with the package, or a dict of named arrays, in the names of Google, early albert_zh, Hugging Face or
+            this package; None for random weights.
         model: 'albert' (blocks shared as in the config), 'albert_unshared' (a block for each depth, all
             starting from the checkpoint's), 'bert'; None: what the checkpoint's names, else the config, say.
         application: 'encoder', 'lm' (each position sees those before it) or 'unilm' (segment 1 sees those

@@ -14,6 +14,7 @@ from bert4albert.checkpoint.dialects import GOOGLE_ALBERT, GOOGLE_BERT
 from bert4albert.checkpoint.formats.tf_bundle import TFBundle
 from bert4albert.checkpoint.names import weight_shapes
 from bert4albert.config import ModelConfig
+from bert4albert.finding import PRETRAINED, find_config
 
 BERT = {
     "vocab_size": 53,
@@ -338,3 +339,11 @@ def test_importing_the_package_loads_no_backend():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_model_of_the_package_is_a_checkpoint_by_its_name():
+    trunk = build_model(find_config(PRETRAINED / "albert_tiny_zh"), "albert_tiny_zh", num_hidden_layers=1)
+    whole = build_model("albert_tiny_zh", num_hidden_layers=1)
+    for (name, weight), (_, other) in zip(trunk.named_weights(), whole.named_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other, err_msg=name)
+    assert trunk.card.name == "albert_tiny_zh"

@@ -84,7 +84,7 @@ def open_checkpoint(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> T
     Arguments:
         checkpoint: a `.safetensors`, `.bin` or `.npz` file, the `.index.json` of a sharded one, the prefix of a
             TensorFlow checkpoint (its `.index` and `.data-*` file names work too), a folder that holds one of
-            these, or named arrays.
+            these, the name of a model that comes with the package, or named arrays.
 
     Returns:
         The open file. Raises `CheckpointError` if there is none or it cannot be read.
@@ -104,9 +104,8 @@ def open_checkpoint(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> T
     if not isinstance(checkpoint, (str, os.PathLike)):
         kind = type(checkpoint).__name__
         raise CheckpointError(f"checkpoint must be a path or a dict of arrays, not {kind}: {checkpoint!r:.80}.")
-    path = Path(checkpoint)
-    if os.path.isdir(path):
-        path = find_checkpoint(path)
+    folder = model_folder(checkpoint)
+    path = Path(checkpoint) if folder is None else find_checkpoint(folder)
     if path.name.endswith(".index.json"):
         return Sharded(path, _open_file)
     return _open_file(path)

@@ -1,33 +1,12 @@
 """Where the tests find the outputs of the original programs, and small models to test on."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
-
-GOLDEN = Path(__file__).resolve().parent / "golden"
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-GOOGLE_FOLDERS = {
-    "google_albert": ("albert_config.json", "model.ckpt-best"),
-    "google_albert_groups": ("albert_config.json", "model.ckpt-best"),
-    "google_albert_inner": ("albert_config.json", "model.ckpt-best"),
-    "google_bert": ("bert_config.json", "bert_model.ckpt"),
-}
-
-TINY = {
-    "vocab_size": 211,
-    "embedding_size": 16,
-    "hidden_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 80,
-    "max_position_embeddings": 64,
-    "num_hidden_groups": 1,
-}
-
+from support.golden import GOLDEN, GOOGLE_FOLDERS, SHARED
+from support.models import TINY
 
 # Files that do not fit into the time of the suite that every change runs; `develop.py slow` runs them.
 LONG_FILES = (
@@ -115,16 +94,6 @@ def batch():
         token_ids[row, :length] = generator.integers(1, 211, length)
         segment_ids[row, length // 2 : length] = 1
     return SimpleNamespace(token_ids=token_ids, segment_ids=segment_ids, lengths=lengths)
-
-
-def untidy(model, seed=0):
-    """Move every weight off its initial value, so that a forgotten bias or norm shows."""
-    generator = np.random.default_rng(seed)
-    for variable in model.weights:
-        if str(variable.dtype).startswith(("float", "bfloat")):
-            noise = generator.normal(0, 0.1, tuple(variable.shape)).astype("float32")
-            variable.assign(np.asarray(variable.numpy(), "float32") + noise)
-    return model
 
 
 def _arrays(path):

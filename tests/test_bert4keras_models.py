@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, untidy
+from support.models import TINY, untidy
 
 from bert4albert.backend import register
 from bert4albert.bert4keras import layers as old_layers

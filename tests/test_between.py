@@ -6,8 +6,8 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import untidy
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import untidy
 
 from bert4albert import (
     CheckpointError,

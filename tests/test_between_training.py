@@ -6,8 +6,8 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import TINY
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import TINY
 
 from bert4albert import ConfigError, build_model
 from bert4albert.training import (

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from savers import SPECIAL, values_of
-from torch_pickle import table_of_tensors
+from support.savers import SPECIAL, values_of
+from support.torch_pickle import table_of_tensors
 
 from bert4albert import (
     Bert4AlbertError,

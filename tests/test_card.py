@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import TINY
+from support.models import TINY
 
 from bert4albert import Tokenizer, build_model
 from bert4albert.checkpoint.card import Card, read_card

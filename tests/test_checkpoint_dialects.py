@@ -6,9 +6,10 @@ import re
 import keras
 import numpy as np
 import pytest
-from checkpoints import random_arrays
-from gradients import to_numpy
 from keras import ops
+from support.checkpoints import random_arrays
+from support.gradients import to_numpy
+from support.models import SMALL
 
 from bert4albert import CheckpointError, ConfigError, ModelConfig, build_model
 from bert4albert.checkpoint import open_checkpoint
@@ -28,14 +29,6 @@ HF_CASES = [
     for folder, heads in HF_FOLDERS.items()
     for model in ([None, "albert_unshared"] if "albert" in folder else [None])
 ]
-SIZES = {
-    "vocab_size": 53,
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 40,
-    "max_position_embeddings": 19,
-}
 EMBEDDINGS = {"hf_albert": {"embedding_size": 10}, "hf_electra": {"embedding_size": 10}, "hf_bert": {}}
 
 
@@ -61,7 +54,7 @@ def arrays_of(dialect, values, **heads):
 
 def hf_case(dialect):
     """A config of a kind of Hugging Face model, and random arrays for it."""
-    values = SIZES | EMBEDDINGS[dialect.key] | {"model_type": dialect.family}
+    values = SMALL | EMBEDDINGS[dialect.key] | {"model_type": dialect.family}
     heads = {} if dialect is HF_ELECTRA else {"with_pool": True, "with_nsp": True, "with_mlm": True}
     return values, arrays_of(dialect, values, **heads)
 
@@ -141,7 +134,7 @@ def test_a_file_may_be_spelled_as_older_programs_do(dialect, spelling):
 
 
 def test_a_bare_electra_with_equal_sizes_is_told_from_bert_by_its_config():
-    values = SIZES | {"embedding_size": 24, "model_type": "electra"}
+    values = SMALL | {"embedding_size": 24, "model_type": "electra"}
     arrays = {k.removeprefix("electra."): v for k, v in arrays_of(HF_ELECTRA, values).items()}
     assert build_model(values, arrays).config.family == "electra"
     assert build_model(values | {"model_type": "bert"}, arrays).config.family == "bert"
@@ -156,7 +149,7 @@ def test_the_head_of_an_electra_discriminator_is_exempt_with_its_reason():
 
 @pytest.mark.parametrize("mapped", [True, False])
 def test_equal_sizes_load_with_and_without_a_mapping(mapped):
-    values = SIZES | {"embedding_size": 24, "model_type": "albert"}
+    values = SMALL | {"embedding_size": 24, "model_type": "albert"}
     arrays = arrays_of(HF_ALBERT, values, embedding_mapping=True)
     if not mapped:
         arrays = {k: v for k, v in arrays.items() if "mapping" not in k}
@@ -193,27 +186,27 @@ def test_electra_is_asked_for_as_bert_or_not_at_all():
 
 
 def test_gelu_means_what_the_programs_of_the_config_mean():
-    assert build_model(SIZES | {"hidden_act": "gelu"}).config.hidden_act == "gelu_tanh"
-    assert build_model(SIZES | {"hidden_act": "gelu", "model_type": "bert"}).config.hidden_act == "gelu_erf"
-    assert build_model(SIZES | {"model_type": "albert"}).config.hidden_act == "gelu_tanh"
+    assert build_model(SMALL | {"hidden_act": "gelu"}).config.hidden_act == "gelu_tanh"
+    assert build_model(SMALL | {"hidden_act": "gelu", "model_type": "bert"}).config.hidden_act == "gelu_erf"
+    assert build_model(SMALL | {"model_type": "albert"}).config.hidden_act == "gelu_tanh"
 
 
 def test_grouped_dense_layers_are_refused_with_the_reason():
     name = "bert/encoder/transformer/group_0/inner_group_0/ffn_1/intermediate/dense/kernel"
-    message = problem(SIZES | {"embedding_size": 10}, {name: np.zeros((2, 12, 20), "float32")})
+    message = problem(SMALL | {"embedding_size": 10}, {name: np.zeros((2, 12, 20), "float32")})
     assert "_google_fast" in message
     assert name in message
 
 
 @pytest.mark.parametrize(("key", "value"), [("ln_type", "preln"), ("down_scale_factor", 2)])
 def test_other_architectures_are_refused_with_the_key(key, value):
-    message = problem(SIZES | {key: value})
+    message = problem(SMALL | {key: value})
     assert key in message
     assert "wrong numbers" in message
 
 
 def test_groups_are_counted_from_the_names_where_the_config_does_not_say():
-    values = SIZES | {"embedding_size": 10, "model_type": "albert"}
+    values = SMALL | {"embedding_size": 10, "model_type": "albert"}
     arrays = arrays_of(HF_ALBERT, values | {"num_hidden_groups": 2, "inner_group_num": 3})
     assert build_model(values, arrays).config.sharing == (0, 1, 2, 3, 4, 5)
 
@@ -238,7 +231,7 @@ def test_real_early_checkpoints_load_with_nothing_missing_or_unexpected(shared, 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.key)
 def test_names_give_their_dialect_away_and_are_all_different(dialect):
     family = dialect.family or "albert"
-    values = SIZES | {"family": family, "projected_words": dialect.projects_words}
+    values = SMALL | {"family": family, "projected_words": dialect.projects_words}
     values |= {"num_hidden_groups": 2 if dialect.numbers_layers or "group" in dialect.block_prefix else 1}
     config = ModelConfig.from_dict(values, with_pool=True, with_nsp=True, with_mlm=True)
     names = [stored.name for stored in dialect.names(config).values()]
@@ -247,6 +240,6 @@ def test_names_give_their_dialect_away_and_are_all_different(dialect):
 
 
 def test_names_of_no_dialect_are_shown():
-    message = problem(SIZES, {"roberta.encoder.layer.0.output.dense.weight": np.zeros((3, 3))})
+    message = problem(SMALL, {"roberta.encoder.layer.0.output.dense.weight": np.zeros((3, 3))})
     assert "roberta.encoder.layer.0" in message
     assert "Hugging Face Bert" in message

@@ -12,8 +12,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from checkpoints import random_arrays, write_bundle
 from safetensors.numpy import load_file, save_file
+from support.checkpoints import random_arrays, write_bundle
 
 from bert4albert import CheckpointError, ConfigError, build_model
 from bert4albert.checkpoint import open_checkpoint

@@ -5,24 +5,16 @@ import json
 import keras
 import numpy as np
 import pytest
-from checkpoints import random_arrays
-from conftest import untidy
-from gradients import to_numpy
+from support.checkpoints import random_arrays
+from support.gradients import to_numpy
+from support.models import ALL_HEADS, SMALL, untidy
 
 from bert4albert import CheckpointError, Tokenizer, build_model, save_google_checkpoint, save_hf
 from bert4albert.checkpoint.export import Weights, write_npz
 
 pytestmark = pytest.mark.once
 
-HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": True}
-SIZES = {
-    "vocab_size": 53,
-    "hidden_size": 24,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "intermediate_size": 40,
-    "max_position_embeddings": 19,
-}
+SIZES = SMALL | {"num_hidden_layers": 4}
 ALBERT = SIZES | {"embedding_size": 10}
 EQUAL = SIZES | {"num_hidden_groups": 1}
 MODELS = {
@@ -83,9 +75,9 @@ def small_batch(batch):
 
 @pytest.mark.parametrize(("name", "to"), EXACT)
 def test_saving_and_loading_is_exact(tmp_path, name, to):
-    model = make(name, **HEADS)
+    model = make(name, **ALL_HEADS)
     save(model, tmp_path, to)
-    again = build_model(tmp_path, **HEADS)
+    again = build_model(tmp_path, **ALL_HEADS)
     assert_same_weights(again, model)
     ours, theirs = again.config, model.config
     for key in ("sharing", "family", "hidden_act", "layer_norm_eps", "projected_words", "num_attention_heads"):
@@ -120,12 +112,12 @@ def test_a_schedule_that_groups_cannot_say_is_expanded_exactly(tmp_path, small_b
 @pytest.mark.parametrize("name", ["early", "early_unshared"])
 @pytest.mark.parametrize("to", ["hf", "google_albert"])
 def test_projected_words_are_folded_for_other_dialects(tmp_path, small_batch, name, to):
-    model = make(name, **HEADS)
+    model = make(name, **ALL_HEADS)
     if to == "hf":
         save_hf(model, tmp_path)
     else:
         save_google_checkpoint(model, tmp_path / "model.ckpt", dialect=to)
-    again = build_model(tmp_path, **HEADS)
+    again = build_model(tmp_path, **ALL_HEADS)
     assert again.config.embedding_size == SIZES["hidden_size"]
     assert not again.config.projected_words
     assert again.config.sharing == model.config.sharing
@@ -185,9 +177,9 @@ def test_google_configs_name_activations_as_google_reads_them(tmp_path, act):
 
 @pytest.mark.parametrize("to", ["hf", "google", "npz"])
 def test_a_reduced_vocabulary_is_remembered(tmp_path, to):
-    model = untidy(build_model(ALBERT, keep_tokens=[0, 5, 3, 9], compound_tokens=[[1, 2]], **HEADS))
+    model = untidy(build_model(ALBERT, keep_tokens=[0, 5, 3, 9], compound_tokens=[[1, 2]], **ALL_HEADS))
     save(model, tmp_path, to)
-    again = build_model(tmp_path, **HEADS)
+    again = build_model(tmp_path, **ALL_HEADS)
     assert again.config.vocab_size == 5
     assert again.config.keep_tokens == (0, 5, 3, 9)
     assert_same_weights(again, model)
@@ -199,12 +191,12 @@ def test_the_names_and_shapes_of_google_checkpoints_are_googles(shared, tmp_path
     real = shared / "golden" / "real_indexes"
     config = real / "brightmart_albert_tiny_zh_early.config.json"
     early = json.loads((real / "brightmart_albert_tiny_zh_early.json").read_text())
-    save_google_checkpoint(build_model(config, random_arrays(early), **HEADS), tmp_path / "early.ckpt")
+    save_google_checkpoint(build_model(config, random_arrays(early), **ALL_HEADS), tmp_path / "early.ckpt")
     assert tf.train.load_checkpoint(str(tmp_path / "early.ckpt")).get_variable_to_shape_map() == early
     for name in ("albert_tiny_zh_without_factorised_embedding", "brightmart_albert_tiny_zh_google"):
         shapes = json.loads((real / f"{name}.json").read_text())
         prefix = tmp_path / name / "model.ckpt"
-        save_google_checkpoint(build_model(real / f"{name}.config.json", **HEADS), prefix)
+        save_google_checkpoint(build_model(real / f"{name}.config.json", **ALL_HEADS), prefix)
         weights = {k: s for k, s in shapes.items() if not k.endswith(("_m", "_v")) and k != "global_step"}
         assert tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map() == weights
 

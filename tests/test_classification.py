@@ -11,8 +11,8 @@ from importlib.util import find_spec
 import keras
 import numpy as np
 import pytest
-from conftest import TINY
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import TINY
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.tasks import Task, TextClassifier, load_task, pooled_output

@@ -8,21 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import untidy
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import ALL_HEADS, untidy
 
 from bert4albert import Tokenizer, build_model, save_google_checkpoint, save_hf
 from bert4albert.cli import main
 
 pytestmark = pytest.mark.once
 
-HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": True}
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "好", "hello"]
 
 
 @pytest.fixture
 def model(tiny_config):
-    return untidy(build_model(tiny_config, **HEADS))
+    return untidy(build_model(tiny_config, **ALL_HEADS))
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def test_inspect_prints_json(capsys, folder, model):
     assert found["sizes"]["embedding_size"] == 16
     assert found["sizes"]["num_hidden_layers"] == 3
     assert found["parameters"] == model.count_params()
-    assert found["parameters_unshared"] == build_model(folder, model="albert_unshared", **HEADS).count_params()
+    assert found["parameters_unshared"] == build_model(folder, model="albert_unshared", **ALL_HEADS).count_params()
     assert found["problems"] == ""
     assert eval(found["call"]).load_report.complete
 
@@ -106,7 +105,7 @@ def test_convert_keeps_every_number_and_the_vocabulary(capsys, folder, model, tm
     code, text, _ = run(capsys, "convert", folder, f"{target}/", "--to", to, *["--unshare"] * unshare)
     assert code == 0
     assert str(target) in text
-    converted = build_model(target, **HEADS)
+    converted = build_model(target, **ALL_HEADS)
     assert converted.config.sharing == ((0, 1, 2) if unshare else (0, 0, 0))
     expected = dict(model.named_weights())
     for name, variable in converted.named_weights():

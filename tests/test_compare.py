@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, untidy
+from support.models import TINY, untidy
 
 from bert4albert import Tokenizer, build_model, save_hf
 from bert4albert.cli import main

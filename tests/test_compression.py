@@ -5,8 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import TINY
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import TINY
 
 from bert4albert import (
     ConfigError,

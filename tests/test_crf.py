@@ -5,8 +5,8 @@ from itertools import pairwise, product
 import keras
 import numpy as np
 import pytest
-from gradients import to_numpy, value_and_gradients
 from keras import ops
+from support.gradients import to_numpy, value_and_gradients
 
 from bert4albert.heads.crf import CRF, negative_log_likelihood, viterbi
 

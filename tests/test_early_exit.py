@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, untidy
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import TINY, untidy
 
 from bert4albert import ConfigError, Tokenizer, build_model
 from bert4albert.heads.exits import exits_loss

@@ -7,8 +7,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, untidy
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import TINY, untidy
 
 from bert4albert import Tokenizer, build_model
 from bert4albert.errors import ConfigError, DataError, ExportError

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from gradients import to_numpy
+from support.gradients import to_numpy
 
 from bert4albert import build_model, trunk_of
 from bert4albert.tasks import Tagger, TextClassifier

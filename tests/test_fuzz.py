@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import random_arrays
-from fuzzing import ABSURD, Cases, changed_bytes, run_cases
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
+from support.checkpoints import random_arrays
+from support.fuzzing import ABSURD, Cases, changed_bytes, run_cases
 
 from bert4albert import ModelConfig, build_model
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT, HF_ALBERT
@@ -73,7 +73,7 @@ def sharded_files(arrays, _):
 
 def pytorch_files(arrays, _):
     """What torch.save writes, written without it."""
-    from torch_pickle import table_of_tensors
+    from support.torch_pickle import table_of_tensors
 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

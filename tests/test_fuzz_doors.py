@@ -9,8 +9,8 @@ import random
 import keras
 import numpy as np
 import pytest
-from fuzzing import ABSURD, Cases, changed_bytes, changed_json, run_cases
-from savers import SPECIAL, values_of
+from support.fuzzing import ABSURD, Cases, changed_bytes, changed_json, run_cases
+from support.savers import SPECIAL, values_of
 
 from bert4albert import ConfigError, Tokenizer, build_model
 from bert4albert.files import reading

@@ -5,7 +5,7 @@ from itertools import pairwise
 import keras
 import numpy as np
 import pytest
-from conftest import TINY
+from support.models import TINY
 
 from bert4albert.build import build_model
 from bert4albert.errors import ConfigError, DataError

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from conftest import GOOGLE_FOLDERS
-from gradients import gradients_of, to_numpy
 from keras import ops
+from support.golden import GOOGLE_FOLDERS
+from support.gradients import gradients_of, to_numpy
 
 from bert4albert import build_model
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT, GOOGLE_BERT

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, SHARED
+from support.golden import GOLDEN, SHARED
 
 from bert4albert import Tokenizer
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import untidy
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import untidy
 
 from bert4albert import Tokenizer, build_model, save_hf
 from bert4albert.errors import CheckpointError

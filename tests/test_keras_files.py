@@ -8,8 +8,8 @@ from importlib.util import find_spec
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, untidy
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import TINY, untidy
 
 from bert4albert import Tokenizer, build_model
 from bert4albert.heads import (

@@ -6,8 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from checkpoints import random_arrays, write_bundle
-from gradients import to_numpy
+from support.checkpoints import random_arrays, write_bundle
+from support.gradients import to_numpy
+from support.models import ALL_HEADS, SMALL
 
 from bert4albert import CheckpointError, ConfigError, build_model
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT, GOOGLE_BERT
@@ -16,22 +17,13 @@ from bert4albert.checkpoint.names import weight_shapes
 from bert4albert.config import ModelConfig
 from bert4albert.finding import PRETRAINED, find_config
 
-BERT = {
-    "vocab_size": 53,
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 40,
-    "max_position_embeddings": 19,
-}
-ALBERT = BERT | {"embedding_size": 10, "num_hidden_groups": 1}
-HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": True}
+ALBERT = SMALL | {"embedding_size": 10, "num_hidden_groups": 1}
 QUERY = "bert/encoder/transformer/group_0/inner_group_0/attention_1/self/query/kernel"
 
 
 def google_shapes(values):
     """Names and shapes of the checkpoint that Google's program writes for a config."""
-    config = ModelConfig.from_dict(values, **HEADS)
+    config = ModelConfig.from_dict(values, **ALL_HEADS)
     dialect = GOOGLE_ALBERT if config.family == "albert" else GOOGLE_BERT
     shapes = weight_shapes(config)
     return {
@@ -93,7 +85,7 @@ def test_the_report_accounts_for_every_weight_and_every_tensor(write):
 
 def test_every_value_is_the_files(write):
     prefix = write(ALBERT)
-    trunk, file = build_model(ALBERT, prefix, "albert_unshared", **HEADS), TFBundle(prefix)
+    trunk, file = build_model(ALBERT, prefix, "albert_unshared", **ALL_HEADS), TFBundle(prefix)
     for name, weight in trunk.named_weights():
         tensor = trunk.load_report.filled[name]
         array = file.read(tensor)
@@ -106,7 +98,7 @@ def test_every_value_is_the_files(write):
     [
         (ALBERT, None, (0, 0)),
         (ALBERT, "albert_unshared", (0, 1)),
-        (BERT, None, (0, 1)),
+        (SMALL, None, (0, 1)),
         (
             ALBERT | {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2},
             None,
@@ -134,7 +126,7 @@ def test_albert_as_bert_says_what_the_file_is_and_what_to_pass(write):
 
 
 def test_bert_as_albert_says_what_the_file_is_and_what_to_pass(write):
-    message = problem(BERT, write(BERT), "albert_unshared")
+    message = problem(SMALL, write(SMALL), "albert_unshared")
     assert "is BERT (found bert/encoder/layer_0/" in message
     assert "Use model='bert'" in message
 
@@ -222,7 +214,7 @@ def test_a_file_cut_short_is_named(write, cut):
     prefix = write(ALBERT)
     path = next(prefix.parent.glob(f"*.{cut}*"))
     path.write_bytes(path.read_bytes()[:-20])
-    assert path.name in problem(ALBERT, prefix, **HEADS)
+    assert path.name in problem(ALBERT, prefix, **ALL_HEADS)
 
 
 def test_a_flipped_bit_fails_the_checksum_of_its_tensor(write):
@@ -231,7 +223,7 @@ def test_a_flipped_bit_fails_the_checksum_of_its_tensor(write):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(data)
-    message = problem(ALBERT, prefix, **HEADS)
+    message = problem(ALBERT, prefix, **ALL_HEADS)
     assert "checksum" in message
     assert "bert/" in message or "cls/" in message
 

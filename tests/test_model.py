@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from conftest import untidy
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import untidy
 
 from bert4albert import ConfigError, build_model, trunk_of
 from bert4albert.checkpoint.names import count_parameters, weight_shapes

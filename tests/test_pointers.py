@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from conftest import untidy
-from gradients import to_numpy, value_and_gradients
 from keras import ops
+from support.gradients import to_numpy, value_and_gradients
+from support.models import untidy
 
 from bert4albert.errors import ConfigError
 from bert4albert.heads.conditional_norm import ConditionalLayerNormalization

@@ -7,7 +7,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from gradients import to_numpy
+from support.gradients import to_numpy
 from test_pretraining_data import WORDS, tokenizer, write_corpus
 from test_pretraining_training import CONFIG, RECIPE, assert_identical, run, weights_of
 

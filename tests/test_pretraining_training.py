@@ -13,8 +13,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import untidy
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import untidy
 from test_pretraining_data import tokenizer, write_corpus
 
 from bert4albert import build_model

@@ -5,9 +5,9 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import untidy
-from gradients import to_numpy, value_and_gradients
 from keras import ops
+from support.gradients import to_numpy, value_and_gradients
+from support.models import untidy
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.heads.half_pointers import CasRelLoss, ObjectPointers, SubjectSampler, power_crossentropy

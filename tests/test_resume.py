@@ -11,7 +11,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from conftest import TINY
+from support.models import TINY
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.tasks import RelationExtractor, TextClassifier

@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from savers import SAVERS, content_of
+from support.savers import SAVERS, content_of
 
 from bert4albert import Bert4AlbertError, Tokenizer
 from bert4albert.errors import CheckpointError, DataError, TokenizerError
@@ -143,13 +143,13 @@ def save_again_and_again(saver, folder, report):
         os.write(report, b".")
 
 
-def kill(saver, folder, chance):
-    """Kill a process while it saves; return how often it had saved."""
+def kill(saver, folder, wait):
+    """Kill a process so many seconds after its first save, while it saves; return how often it had saved."""
     reader, writer = os.pipe()
     child = forked(lambda: save_again_and_again(saver, folder, writer))
     os.close(writer)
     first = os.read(reader, 1)  # it has begun
-    time.sleep(chance.random() * 0.02)
+    time.sleep(wait)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     saves = len(first)
@@ -163,8 +163,12 @@ def check_kills(saver, folder, count, seed=0):
     chance, interrupted = random.Random(seed), 0
     (folder / "set").mkdir()
     (folder / "set" / "notes.txt").write_text("mine")
+    saver.save(folder / "set", 0)
+    started = time.perf_counter()
+    saver.save(folder / "set", 1)
+    seconds = time.perf_counter() - started
     for number in range(count):
-        assert kill(saver, folder / "set", chance) > 0, number
+        assert kill(saver, folder / "set", chance.random() * 2 * seconds) > 0, number
         interrupted += any(path.name.startswith(".") for path in (folder / "set").iterdir())
         assert saver.read(folder / "set") in (0, 1)
     saver.save(folder / "set", 1)

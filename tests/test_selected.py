@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import TINY, untidy
-from gradients import to_numpy
+from support.gradients import to_numpy
+from support.models import TINY, untidy
 
 from bert4albert import build_model, save_hf
 from bert4albert.checkpoint.resolve import open_checkpoint

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from conftest import TINY, untidy
+from support.models import TINY, untidy
 
 from bert4albert import Tokenizer, build_model
 from bert4albert.cli import main

@@ -1,7 +1,7 @@
 """A saved task tells in its README.md what it is; a README.md of the user's own stays."""
 
 import pytest
-from conftest import TINY
+from support.models import TINY
 
 from bert4albert import Tokenizer, build_model
 from bert4albert.tasks import TextClassifier, load_task

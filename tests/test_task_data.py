@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import TINY
+from support.models import TINY
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.tasks import ReadingComprehension, RelationExtractor, Seq2Seq, Tagger, TextClassifier

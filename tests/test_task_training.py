@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
-from conftest import TINY
+from support.models import TINY
 
 from bert4albert import Bert4AlbertError, ConfigError, Tokenizer, TrainingError, build_model
 from bert4albert.tasks import TextClassifier

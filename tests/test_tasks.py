@@ -6,7 +6,7 @@ What each task learns and refuses is tested once, in the files of the tasks.
 import keras
 import numpy as np
 import pytest
-from conftest import TINY
+from support.models import TINY
 
 from bert4albert import Tokenizer, build_model
 from bert4albert.tasks import ReadingComprehension, RelationExtractor, Seq2Seq, Tagger, TextClassifier, load_task

@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from gradients import to_numpy
+from support.gradients import to_numpy
 
 from bert4albert import ConfigError, build_model
 from bert4albert.training import (

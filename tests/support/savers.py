@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from checkpoints import random_arrays
 
 from bert4albert import ModelConfig, Tokenizer
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT, HF_ALBERT
@@ -12,6 +11,7 @@ from bert4albert.checkpoint.export import Weights, write_google, write_hf, write
 from bert4albert.checkpoint.names import weight_shapes
 from bert4albert.checkpoint.resolve import heads_in, open_source, resolve
 from bert4albert.files import reading
+from support.checkpoints import random_arrays
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VERSIONS = (0, 1)

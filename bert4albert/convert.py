@@ -23,7 +23,7 @@ from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.checkpoint.resolve import heads_in, resolve
 from bert4albert.errors import CheckpointError, ConfigError, require_choice
 from bert4albert.files import reading, writing
-from bert4albert.finding import find_vocabulary, model_folder
+from bert4albert.finding import find_vocabularies, model_folder
 from bert4albert.text.vocabulary import refuse_other_vocabulary
 
 if TYPE_CHECKING:
@@ -119,10 +119,7 @@ def open_weights(
     wide = any(opened.file.tensors[stored.name].dtype == "float64" for stored in plan.sources.values())
     weights = Weights(model_config, plan.read, "float64" if wide else "float32")
     folder = model_folder(source) or Path(source).parent
-    vocabulary = find_vocabulary(folder)
-    if vocabulary is None:
-        return weights, None
-    return weights, Tokenizer(folder if vocabulary.parent == folder else vocabulary)
+    return weights, Tokenizer(folder) if len(find_vocabularies(folder)) == 1 else None
 
 
 def _watched(weights: Weights, progress: Callable[[int, int], None]) -> Weights:

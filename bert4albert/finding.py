@@ -23,15 +23,8 @@ _CHECKPOINTS = (
 )
 _CONFIGS = ("config.json", "*config*.json", "assets/*config*.json")
 _NOT_CONFIGS = ("tokenizer_config.json", "generation_config.json")
-_VOCABULARIES = (
-    "vocab.txt",
-    "spiece.model",
-    "tokenizer.json",
-    "*vocab*.txt",
-    "*.model",
-    "assets/*vocab*.txt",
-    "assets/*.model",
-)
+_VOCABULARIES = ("vocab.txt", "spiece.model", "tokenizer.json")
+_LIKE_VOCABULARIES = ("*vocab*.txt", "*.model", "assets/*vocab*.txt", "assets/*.model")
 
 
 def model_folder(name: str | os.PathLike[str]) -> Path | None:
@@ -75,10 +68,10 @@ def find_checkpoint(folder: Path) -> Path:
     return found[0]
 
 
-def find_vocabulary(folder: Path) -> Path | None:
-    """Return the vocabulary in a folder, None if there is none or more than one."""
-    found = _first(folder, _VOCABULARIES)
-    return found[0] if len(found) == 1 else None
+def find_vocabularies(folder: Path) -> list[Path]:
+    """Return the vocabulary in a folder by its usual name, or all files that may be one; [] if there is none."""
+    usual = _first(folder, _VOCABULARIES)
+    return usual or sorted(path for pattern in _LIKE_VOCABULARIES for path in folder.glob(pattern) if path.is_file())
 
 
 def _first(folder: Path, patterns: Iterable[str], without: Iterable[str] = ()) -> list[Path]:

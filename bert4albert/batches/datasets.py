@@ -90,7 +90,7 @@ class Batches:
     def __len__(self) -> int:
         return self.examples // self.batch_size if self.drop_last else -(-self.examples // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for rows in self.plan(next(self._epochs)):
             yield self.take(rows)
 
@@ -108,14 +108,14 @@ class Batches:
             random.shuffle(batches)
         return batches
 
-    def take(self, rows: np.ndarray) -> tuple:
+    def take(self, rows: np.ndarray) -> tuple[Any, ...]:
         """Return these examples as one batch."""
         length = round_up(int(self._lengths[rows].max()), self.multiple)
         if self.maxlen is not None:
             length = min(length, self.maxlen)
         return self.map_columns(lambda column: column.take(rows, length))
 
-    def map_columns(self, function: Callable[["_Column"], Any]) -> tuple:
+    def map_columns(self, function: Callable[["_Column"], Any]) -> tuple[Any, ...]:
         """Return what a function makes of each column, in the structure of a batch."""
         return tuple(_map(function, part) for part in self._columns)
 
@@ -236,7 +236,7 @@ class _Column:
         return self._values[rows]
 
 
-def _batch_columns(inputs: Any, targets: Any, sample_weight: Any, target_padding: float) -> tuple:
+def _batch_columns(inputs: Any, targets: Any, sample_weight: Any, target_padding: float) -> tuple[Any, ...]:
     """Return the columns of inputs, targets and weights, as far as they are given."""
     if targets is None and sample_weight is not None:
         raise DataError("sample_weight was given without targets: a weight belongs to a loss, so give both.")
@@ -276,7 +276,7 @@ def _in_order(plan: Sequence[np.ndarray], parts: Sequence[np.ndarray]) -> np.nda
     shape = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
     result = np.zeros((sum(map(len, plan)), *shape), parts[0].dtype)
     for rows, part in zip(plan, parts, strict=True):
-        index: tuple = (rows, *map(slice, part.shape[1:]))
+        index: tuple[Any, ...] = (rows, *map(slice, part.shape[1:]))
         result[index] = part
     return result
 

@@ -1,6 +1,7 @@
 """Batches for `fit` on JAX and PyTorch; kept apart since defining it imports Keras."""
 
 from itertools import count
+from typing import Any
 
 import keras
 
@@ -23,7 +24,7 @@ class BatchesDataset(keras.utils.PyDataset):
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, index: int) -> tuple:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         return self._batches.take(self._plan[index])
 
     def on_epoch_end(self) -> None:

@@ -133,7 +133,9 @@ class Report:
         )
 
 
-def write_report(folder: Path, points: Sequence[str], found: Sequence[Mapping], costs: Sequence[Mapping]) -> Report:
+def write_report(
+    folder: Path, points: Sequence[str], found: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]
+) -> Report:
     """Write all that a comparison found into its folder.
 
     Arguments:
@@ -200,7 +202,7 @@ def table_of(results: Sequence[Result], costs: bool = True) -> str:
     return _markdown(rows)
 
 
-def _at_best_rate(point: str, found: Sequence[Mapping], costs: Sequence[Mapping]) -> Result:
+def _at_best_rate(point: str, found: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]) -> Result:
     """Return the runs of a point at the learning rate whose best epochs have the largest mean on `valid`."""
     of_rate: dict[Any, Result] = {}
     for run, cost in zip(found, costs, strict=True):

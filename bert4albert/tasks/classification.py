@@ -228,7 +228,7 @@ class TextClassifier(Task):
         first, second = zip(*texts, strict=True)
         return self.tokenizer.encode_many(first, second, maxlen=self.maxlen)
 
-    def columns(self, examples: Sequence[Any], encoded: Any) -> tuple:
+    def columns(self, examples: Sequence[Any], encoded: Any) -> tuple[Any, ...]:
         """Return ids and label indices, numbers, or a 0 or 1 (soft: a part) for each label; then weights if any."""
         answers = [example.answer for example in map(self.example, examples)]
         if self.regression:

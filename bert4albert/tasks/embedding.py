@@ -111,7 +111,7 @@ class TextEmbedder(Task):
         """Return token ids and segment ids."""
         return self.tokenizer.encode_many(texts, maxlen=self.maxlen)
 
-    def columns(self, examples: Sequence[Any], encoded: Any) -> tuple:
+    def columns(self, examples: Sequence[Any], encoded: Any) -> tuple[Any, ...]:
         """Return ids and segments of both texts; there is no target but the place in the batch."""
         second = self.encode([example.answer for example in map(self.example, examples)])
         return (*encoded, *second), np.zeros(len(examples))

@@ -124,7 +124,7 @@ class ReadingComprehension(Seq2Seq):
         """Return the tokenised questions and passages."""
         return _Questions(self.tokenizer, texts, self.maxlen, self.question_maxlen)
 
-    def columns(self, examples: Sequence[Any], encoded: _Questions) -> tuple:
+    def columns(self, examples: Sequence[Any], encoded: _Questions) -> tuple[Any, ...]:
         """Return the columns of `Seq2Seq`, a row for each passage or piece of one."""
         targets = []
         for row, (question, passage) in enumerate(encoded.place_of_row):
@@ -233,7 +233,7 @@ class _Vote:
         """Give all beams of a question that have the same tokens so far the same probabilities."""
         if new_tokens.shape[1] == 0:
             self._silent[source_indexes] = log_probs.argmax(axis=-1) == self._end_id
-        groups: dict[tuple, list[int]] = {}
+        groups: dict[tuple[Any, ...], list[int]] = {}
         for row, (source, tokens) in enumerate(zip(source_indexes, new_tokens.tolist(), strict=True)):
             groups.setdefault((self._questions[source], *tokens), []).append(row)
         for (_, *tokens), rows in groups.items():

@@ -144,7 +144,7 @@ class RelationExtractor(Task):
         """Return the tokenised texts."""
         return TokenizedTexts(self.tokenizer, texts, self.maxlen)
 
-    def columns(self, examples: Sequence[Any], encoded: TokenizedTexts) -> tuple:
+    def columns(self, examples: Sequence[Any], encoded: TokenizedTexts) -> tuple[Any, ...]:
         """Return the inputs and targets of the method."""
         index = {predicate: i for i, predicate in enumerate(self.predicates or [])}
         relations = []
@@ -228,14 +228,14 @@ class _CasRel:
         return _given_losses
 
     @staticmethod
-    def columns(inputs: tuple, relations: Sequence[Sequence[tuple[int, ...]]]) -> tuple:
+    def columns(inputs: tuple[Any, ...], relations: Sequence[Sequence[tuple[int, ...]]]) -> tuple[Any, ...]:
         # The relations are an input: the model itself draws a subject of each text at each step.
         # Of one width of their own: a text may have more relations than the model has positions.
         padded = pad([found or [(0, 0, 0, 0, 0)] for found in relations])
         return (*inputs, padded), np.zeros(len(relations))
 
     def relations(
-        self, inputs: tuple, batch_size: int, start_threshold: float = 0.6, end_threshold: float = 0.5
+        self, inputs: tuple[Any, ...], batch_size: int, start_threshold: float = 0.6, end_threshold: float = 0.5
     ) -> Iterator[tuple[int, tuple[int, int], int, tuple[int, int]]]:
         """Yield (row, subject, predicate, object) of a batch, subject and object by first and last token."""
         self.task.model  # noqa: B018  (builds the two models)
@@ -297,7 +297,7 @@ class _GPLinker:
         return keras.Model(trunk.inputs, outputs)
 
     @staticmethod
-    def columns(inputs: tuple, relations: Sequence[Sequence[tuple[int, ...]]]) -> tuple:
+    def columns(inputs: tuple[Any, ...], relations: Sequence[Sequence[tuple[int, ...]]]) -> tuple[Any, ...]:
         targets: tuple[list[Any], ...] = ([], [], [])
         for found in relations:
             spans: tuple[set[tuple[int, ...]], ...] = (
@@ -310,7 +310,7 @@ class _GPLinker:
         return inputs, tuple(pad(column, value=-1) for column in targets)
 
     def relations(
-        self, inputs: tuple, batch_size: int, threshold: float = 0.0
+        self, inputs: tuple[Any, ...], batch_size: int, threshold: float = 0.0
     ) -> Iterator[tuple[int, tuple[int, int], int, tuple[int, int]]]:
         """Yield (row, subject, predicate, object) of a batch, subject and object by first and last token."""
         entities, heads, tails = self.task.run(self.task.model, inputs, batch_size)

@@ -84,7 +84,7 @@ class Seq2Seq(Task):
         """Return the token ids of each source."""
         return self.tokenizer.encode_many(texts, maxlen=self.maxlen)[0]
 
-    def columns(self, examples: Sequence[Any], encoded: Any) -> tuple:
+    def columns(self, examples: Sequence[Any], encoded: Any) -> tuple[Any, ...]:
         """Return ids, segments and positions; the target token at each position; 1 where there is one, else 0."""
         return self._columns(encoded, self._target_ids([example.answer for example in map(self.example, examples)]))
 
@@ -113,7 +113,7 @@ class Seq2Seq(Task):
         """Return the tokens of each target with its [SEP], without [CLS]."""
         return [ids[1:] for ids in self.tokenizer.encode_many(targets, maxlen=self.target_maxlen + 1)[0]]
 
-    def _columns(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> tuple:
+    def _columns(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> tuple[Any, ...]:
         # The last token predicts nothing, and so is no input.
         token_ids = [[*source, *target[:-1]] for source, target in zip(sources, targets, strict=True)]
         segment_ids = [

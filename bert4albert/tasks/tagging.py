@@ -144,7 +144,7 @@ class Tagger(Task):
         """Return the tokenised texts."""
         return TokenizedTexts(self.tokenizer, texts, self.maxlen)
 
-    def columns(self, examples: Sequence[Any], encoded: TokenizedTexts) -> tuple:
+    def columns(self, examples: Sequence[Any], encoded: TokenizedTexts) -> tuple[Any, ...]:
         """Return ids, and for each token the index of its tag, or for each text its spans (label, first, last)."""
         spans_of_row = []
         for row, text in enumerate(encoded.text_of_row):

@@ -43,7 +43,7 @@ class TaggingMethod(ABC):
         """Return the column of targets of rows with these spans and so many tokens each."""
 
     @abstractmethod
-    def spans(self, inputs: tuple, batch_size: int) -> list[list[Span]]:
+    def spans(self, inputs: tuple[Any, ...], batch_size: int) -> list[list[Span]]:
         """Return the spans of each row of a batch."""
 
     @property
@@ -71,7 +71,7 @@ class Softmax(TaggingMethod):
             for of_row, length in zip(spans, lengths, strict=True)
         ]
 
-    def spans(self, inputs: tuple, batch_size: int) -> list[list[Span]]:
+    def spans(self, inputs: tuple[Any, ...], batch_size: int) -> list[list[Span]]:
         """Return the spans of the best tags."""
         tags, result = self._tags(), []
         for row, token_ids in zip(self._best(inputs, batch_size), inputs[0], strict=True):
@@ -79,7 +79,7 @@ class Softmax(TaggingMethod):
             result.append([(first + 1, last + 1, label) for first, last, label in found])
         return result
 
-    def _best(self, inputs: tuple, batch_size: int) -> np.ndarray:
+    def _best(self, inputs: tuple[Any, ...], batch_size: int) -> np.ndarray:
         """Return the index of the best tag of each token, [rows, length]."""
         return self.task.run(self.task.model, inputs, batch_size).argmax(axis=-1)
 
@@ -110,7 +110,7 @@ class ConditionalRandomField(Softmax):
         self._tagging_model = keras.Model(trunk.inputs, self._crf(logits, padding_of(trunk), decode=True))
         return keras.Model(trunk.inputs, emissions)
 
-    def _best(self, inputs: tuple, batch_size: int) -> np.ndarray:
+    def _best(self, inputs: tuple[Any, ...], batch_size: int) -> np.ndarray:
         self.task.model  # noqa: B018  (builds the tagging model)
         return self.task.run(self._tagging_model, inputs, batch_size)
 
@@ -141,7 +141,7 @@ class Pointers(TaggingMethod):
         # Of one width of its own: a text may have more spans than the model has positions.
         return pad([row or [(-1, -1, -1)] for row in rows], value=-1)
 
-    def spans(self, inputs: tuple, batch_size: int) -> list[list[Span]]:
+    def spans(self, inputs: tuple[Any, ...], batch_size: int) -> list[list[Span]]:
         """Return the spans with a score above 0."""
         labels = self.task.labels or []
         found: list[list[Span]] = [[] for _ in inputs[0]]

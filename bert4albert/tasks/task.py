@@ -119,7 +119,7 @@ class Task(DataReader):
         """Tokenise texts."""
 
     @abstractmethod
-    def columns(self, examples: Sequence[Any], encoded: Any) -> tuple:
+    def columns(self, examples: Sequence[Any], encoded: Any) -> tuple[Any, ...]:
         """Return inputs and targets, and weights where there are any, as `Batches` takes them."""
 
     @abstractmethod

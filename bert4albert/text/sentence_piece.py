@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import sentencepiece
 
@@ -28,7 +29,7 @@ class SentencePiece:
         self._special = special_pattern((self.pad, self.unk, self.cls, self.sep, self.mask), self.vocab)
         self._digit_comma = {index for index, token in enumerate(self.tokens) if ends_in_digit_comma(token)}
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return SentencePiece, (self._model, self.do_lower_case)
 
     def encode(self, texts: Sequence[str], keep_special: bool) -> list[list[int]]:

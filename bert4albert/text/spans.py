@@ -57,7 +57,7 @@ class TokenizedTexts:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, tuple]]:
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         """Yield the indices and inputs of rows of similar length, until all rows were there."""
         token_ids, segment_ids = self.inputs
         order = np.argsort([len(row) for row in token_ids], kind="stable")

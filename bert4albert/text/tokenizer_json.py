@@ -60,7 +60,7 @@ class TokenizerJson:
             raise TokenizerError(f"{source} numbers its tokens with gaps or twice: is it whole?")
         self._special = special_pattern(names.values(), self.vocab)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return TokenizerJson, self._arguments
 
     def encode(self, texts: Sequence[str], keep_special: bool) -> list[list[int]]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from bert4albert.errors import TokenizerError
 from bert4albert.files import read_json, read_small
-from bert4albert.finding import model_folder
+from bert4albert.finding import find_vocabularies, model_folder
 from bert4albert.text.characters import is_cjk, is_punctuation
 from bert4albert.text.sentence_piece import SentencePiece
 from bert4albert.text.tokenizer_json import TokenizerJson
@@ -38,7 +38,7 @@ def load_engine(
         config = _read_config(path)
         if do_lower_case is None:
             do_lower_case = config.get("do_lower_case")
-        path = _find_vocabulary(path)
+        path = _the_one(path)
     if not path.is_file():
         raise TokenizerError(
             f"There is no file {path}: give the path of a vocab.txt, of a spiece.model, of a tokenizer.json, "
@@ -81,14 +81,11 @@ def _or_true(do_lower_case: bool | None) -> bool:
     return do_lower_case is None or bool(do_lower_case)
 
 
-def _find_vocabulary(folder: Path) -> Path:
-    for name in (WordPiece.file_name, SentencePiece.file_name, TokenizerJson.file_name):
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted([*folder.glob("*.model"), *folder.glob("*vocab*.txt")])
+def _the_one(folder: Path) -> Path:
+    found = find_vocabularies(folder)
     if len(found) == 1:
         return found[0]
-    names = ", ".join(path.name for path in found) or "no vocabulary"
+    names = ", ".join(path.name for path in found[:5]) or "no vocabulary"
     raise TokenizerError(
         f"The folder {folder} holds {names}, expected vocab.txt, spiece.model or tokenizer.json: give the file itself."
     )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 from tokenizers import models
 
@@ -43,7 +44,7 @@ class WordPiece:
         self._words = models.WordPiece(self.vocab, unk_token=self.unk, max_input_chars_per_word=MAX_WORD_LENGTH)
         self._word_ids = lru_cache(_REMEMBERED_WORDS)(self._look_up)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return WordPiece, (self.tokens, self.do_lower_case)
 
     def encode(self, texts: Sequence[str], keep_special: bool) -> list[list[int]]:

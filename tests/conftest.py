@@ -30,11 +30,18 @@ LONG_FILES = (
 )
 
 
+# On which backends all cases of a test run in the suite; on the others one of them does, and all under `slow`.
+ALL_CASES = {"tensorflow": ("test_",), "jax": ("test_golden",), "torch": ("test_golden",)}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Leave out the tests that take long, unless they are asked for."""
+    everywhere = ALL_CASES[keras.backend.backend()]
+    first = {}
     for item in items:
-        if item.path.name in LONG_FILES:
+        sampled = not item.path.name.startswith(everywhere)
+        if item.path.name in LONG_FILES or (sampled and first.setdefault(item.nodeid.split("[")[0], item) is not item):
             item.add_marker(pytest.mark.slow)
     if "slow" not in config.option.markexpr:
         slow = [item for item in items if item.get_closest_marker("slow")]
@@ -46,6 +53,19 @@ def pytest_collection_modifyitems(config, items):
 def same_random_numbers():
     """Every test begins with the same initial weights, alone or after others."""
     keras.utils.set_random_seed(1)
+
+
+@pytest.fixture(autouse=True)
+def as_written(request):
+    """Let TensorFlow run the functions of tests marked `eager` as they are written, without compiling them."""
+    if request.node.get_closest_marker("eager") is None or keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

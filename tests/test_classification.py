@@ -150,6 +150,7 @@ def test_one_example_is_enough_to_train_on_with_class_weights_too(multi_label):
     assert fit_briefly(task, [("b a", label)], [("", label)])["loss"][0] > 0
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize(
     ("options", "trunk_options"),
     [
@@ -177,6 +178,7 @@ def test_the_learning_rate_falls_to_zero_at_the_last_batch_also_where_batches_ar
     np.testing.assert_allclose(rates, [0.075, 0.05, 0.025, 0.0], atol=1e-6)
 
 
+@pytest.mark.eager
 def test_a_seed_decides_everything_and_another_seed_something_else():
     task_trunk = trunk(dropout_rate=0.2)
     start = task_trunk.get_weights()
@@ -192,6 +194,7 @@ def test_a_seed_decides_everything_and_another_seed_something_else():
     assert not all(np.allclose(one, two, atol=1e-3) for one, two in zip(first, other, strict=True))
 
 
+@pytest.mark.eager
 def test_odd_texts_train_and_each_data_set_is_tokenised_once(monkeypatch):
     task, sizes = classifier(), []
     encode = task.encode

@@ -106,6 +106,7 @@ def test_initial_weights_follow_from_the_seed():
 
 
 @pytest.mark.once
+@pytest.mark.eager
 def test_a_deeper_model_begins_with_the_shared_block_of_a_shallow_one(tmp_path, corpus):
     shallow = run(corpus, tmp_path / "one", dataclasses.replace(RECIPE, steps=2, word_embeddings="counted"), valid=None)
     training = build_training({**CONFIG, "num_hidden_layers": 5}, RECIPE, checkpoint=tmp_path / "one" / "model")
@@ -117,6 +118,7 @@ def test_a_deeper_model_begins_with_the_shared_block_of_a_shallow_one(tmp_path, 
 
 
 @pytest.mark.once
+@pytest.mark.eager
 def test_counted_word_embeddings_are_as_long_as_random_ones_and_unseen_words_stay_random(tmp_path, corpus):
     random = weights_of(build_training(CONFIG, RECIPE).trunk)
     recipe = dataclasses.replace(RECIPE, steps=1, learning_rate=0.0, word_embeddings="counted")
@@ -182,6 +184,7 @@ def test_fixed_masks_of_32_sequences_are_learnt_by_heart():
 
 
 @pytest.mark.once
+@pytest.mark.eager
 def test_an_interrupted_run_reaches_the_same_weights(tmp_path, corpus, monkeypatch, whole):
     # Before the first checkpoint, then right after the next one.
     for at, saved in ((2, 0), (5, 4)):
@@ -232,6 +235,7 @@ def test_a_run_killed_with_signal_9_goes_on_bit_for_bit(tmp_path, corpus, whole)
 
 
 @pytest.mark.once
+@pytest.mark.eager
 def test_a_run_can_be_made_longer_but_not_otherwise_changed(tmp_path, corpus):
     short = dataclasses.replace(RECIPE, steps=4)
     run(corpus, tmp_path / "run", short)
@@ -242,6 +246,7 @@ def test_a_run_can_be_made_longer_but_not_otherwise_changed(tmp_path, corpus):
 
 
 @pytest.mark.once
+@pytest.mark.eager
 def test_the_model_of_a_run_loads_like_any_other(tmp_path, corpus):
     trunk = run(corpus, tmp_path / "run", dataclasses.replace(RECIPE, steps=2), half=True)
     folder = tmp_path / "run" / "model"
@@ -262,6 +267,7 @@ def disk_full(*_, **__):
 
 
 @pytest.mark.once
+@pytest.mark.eager
 @pytest.mark.parametrize(
     ("target", "replacement", "error", "words"),
     [
@@ -287,6 +293,7 @@ def test_a_run_that_fails_leaves_the_last_good_state(tmp_path, corpus, monkeypat
 
 
 @pytest.mark.once
+@pytest.mark.eager
 def test_weights_lost_in_the_last_step_are_told_though_its_loss_is_that_before_it(tmp_path, corpus, monkeypatch):
     folder = tmp_path / "run"
     run(corpus, folder, dataclasses.replace(RECIPE, steps=2))
@@ -308,6 +315,7 @@ def test_weights_lost_in_the_last_step_are_told_though_its_loss_is_that_before_i
 
 
 @pytest.mark.once
+@pytest.mark.eager
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are reserved with flock, which Windows lacks")
 def test_two_runs_never_share_a_folder(tmp_path, corpus):
     with reserved(tmp_path / "run"), pytest.raises(DataError, match="belongs to a run that is still going"):
@@ -317,6 +325,7 @@ def test_two_runs_never_share_a_folder(tmp_path, corpus):
 
 
 @pytest.mark.once
+@pytest.mark.eager
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     training = build_training(CONFIG, RECIPE)
     save_state(tmp_path / "state.npz", training, {})
@@ -328,6 +337,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 
 
 @pytest.mark.once
+@pytest.mark.eager
 @pytest.mark.parametrize(
     ("vocabulary", "error", "words"),
     [
@@ -342,6 +352,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused_before_training(tmp_path, cor
 
 
 @pytest.mark.once
+@pytest.mark.eager
 def test_a_damaged_state_and_one_of_another_model_say_so(tmp_path):
     path = tmp_path / "state.npz"
     save_state(path, build_training(CONFIG, RECIPE), {"step": 1})
@@ -353,6 +364,7 @@ def test_a_damaged_state_and_one_of_another_model_say_so(tmp_path):
 
 
 @pytest.mark.once
+@pytest.mark.eager
 @pytest.mark.parametrize("changes", [{"optimizer": "lamb", "accumulate": 2}, {"dtype": "mixed_bfloat16"}])
 def test_every_recipe_trains(tmp_path, corpus, changes):
     recipe = dataclasses.replace(RECIPE, steps=2, **changes)
@@ -361,6 +373,7 @@ def test_every_recipe_trains(tmp_path, corpus, changes):
     assert np.abs(before["embeddings/word/embeddings"] - after["embeddings/word/embeddings"]).max() > 1e-6
 
 
+@pytest.mark.eager
 def test_remat_changes_nothing_but_memory(tmp_path, corpus):
     config = {**CONFIG, "hidden_dropout_prob": 0.0}
     batch, _ = next(Examples(tokenize_corpus(corpus, tokenizer(), tmp_path, 1), tokenizer(), 40, 8).batches())
@@ -380,6 +393,7 @@ def test_remat_with_dropout_is_refused_where_keras_cannot_do_it():
 
 
 @pytest.mark.once
+@pytest.mark.eager
 def test_accumulated_batches_make_one_step_of_their_mean(tmp_path, corpus):
     config = {**CONFIG, "hidden_dropout_prob": 0.0}
     # So many steps that the learning rate is the same in both batches.
@@ -402,6 +416,7 @@ def test_accumulated_batches_make_one_step_of_their_mean(tmp_path, corpus):
 
 
 @pytest.mark.once
+@pytest.mark.eager
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

@@ -70,7 +70,8 @@ class Pretraining(keras.Model):
             kernel = keras.initializers.GlorotUniform(seed)
             vector = keras.layers.Dense(vector_size, kernel_initializer=kernel, dtype="float32", name="vector")
             inputs.append(passage_ids)
-            outputs.append(vector(standard(mean)))
+            states = standard(mean)
+            outputs += [vector(states), states]
         super().__init__(inputs=inputs, outputs=outputs, name="pretraining")
         self.trunk = trunk
         self.vector_weight, self.temperature = vector_weight, temperature
@@ -114,12 +115,14 @@ class Pretraining(keras.Model):
         self.averages["sop_loss"].update_state(order_loss)
         self.averages["sop_accuracy"].update_state(_correct(sentence_order, order_logits))
         loss = masked_loss + order_loss
-        return loss + self.vector_weight * self._teacher_loss(vectors[0], predicted[0]) if vectors else loss
+        return loss + self.vector_weight * self._teacher_loss(*vectors, *predicted) if vectors else loss
 
-    def _teacher_loss(self, vectors: Any, predicted: Any) -> Any:
-        predicted = ops.normalize(predicted, axis=-1)  # [passages, size]
+    def _teacher_loss(self, vectors: Any, predicted: Any, states: Any) -> Any:
+        # [passages, size] and [passages, hidden_size]
+        predicted, states = ops.normalize(predicted, axis=-1), ops.normalize(states, axis=-1)
         cosine = ops.mean(ops.sum(predicted * vectors, axis=-1))
-        similarity_loss = _divergence(_similarities(vectors), _similarities(predicted), self.temperature)
+        # Of the states and not of what is predicted from them: a classifier on them finds the same neighbours then.
+        similarity_loss = _divergence(_similarities(vectors), _similarities(states), self.temperature)
         self.averages["vector_cosine"].update_state(cosine)
         self.averages["similarity_loss"].update_state(similarity_loss)
         return 1 - cosine + similarity_loss

@@ -30,8 +30,8 @@ LONG_FILES = (
 )
 
 
-# On which backends all cases of a test run in the suite; on the others one of them does, and all under `slow`.
-ALL_CASES = {"tensorflow": ("test_",), "jax": ("test_golden",), "torch": ("test_golden",)}
+# Whose cases all run in the suite; of the others, where compiling takes longer, one of each test, and all under `slow`.
+ALL_CASES = {"tensorflow": ("test_",), "jax": ("test_golden",), "torch": ("test_",)}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,14 +1,16 @@
-"""Cut the passages of the recipe: what in a corpus sounds like speech, its words, and everyday sentences joined.
+"""Cut the passages of the recipe: texts written for it, whole and in pieces; speech and words of the corpus.
 
     python benchmarks/embedded_checkpoint/passages.py --corpus train.txt.xz --out passages
 
-Writes text files, one passage a line, into the folder: `speech.txt` (sentences of the corpus with many words of
-everyday speech and no classical ones), `words.txt` (characters, and pairs that occur together more often than
-chance), `everyday.txt` (the file beside this script) and `joined.txt` (runs of it, as long as reviews are).
+Writes text files, one passage a line, into the folder: `texts.txt` (the two files beside this script), `pieces.txt`
+(their sentences, some of their clauses, and runs of sentences), `clauses.txt`, `own_words.txt` (their characters and
+words), `speech.txt` (sentences of the corpus with many words of everyday speech and no classical ones) and
+`words.txt` (characters of the corpus, and pairs that occur together more often than chance).
 """
 
 import argparse
 import collections
+import itertools
 import math
 import random
 import re
@@ -17,8 +19,9 @@ from pathlib import Path
 
 from bert4albert.pretraining.corpus import Corpus
 
-EVERYDAY = Path(__file__).with_name("everyday_zh.txt")
+OWN = [Path(__file__).with_name(name) for name in ("reviews_zh.txt", "everyday_zh.txt")]
 SENTENCE = re.compile('[^。！？!?；;]+[。！？!?；;]*[”』」’"]*')
+OWN_SENTENCE = re.compile("[^。！？!?；;…~～]+[。！？!?；;…~～]*")
 HAN = re.compile("[\u4e00-\u9fff]+")
 SPOKEN = set("我你您他她咱俺吗呢吧啊呀哦啦嘛很太真挺好坏爱喜欢想觉让给买吃喝看说走来去家妈爸孩朋友了着过得儿哪怎么这那")
 CLASSICAL = set("之乎者也矣焉哉曰尔汝吾其乃皆遂")
@@ -81,33 +84,68 @@ def words(corpus: list[str]) -> list[str]:
     return characters + sorted(pairs, key=lambda word: -counts[word])
 
 
-def joined(lines: list[str], count: int) -> list[str]:
-    """Return runs of 30 to 126 characters: half of neighbours, which are about one thing, half from anywhere."""
-    found: list[str] = []
-    while len(found) < count:
-        place, goal, text = random.randrange(len(lines)), random.randint(30, 110), ""
+def pieces(texts: list[str]) -> list[str]:
+    """Return the sentences of the texts, some of their clauses, and runs of sentences of one text or of several."""
+    found: dict[str, None] = {}
+    split = [OWN_SENTENCE.findall(text) for text in texts]
+    flat = list(itertools.chain.from_iterable(split))
+    found.update(dict.fromkeys(flat))
+    for sentence in flat:
+        found.update({c: None for c in re.split("[，,、]", sentence) if len(c) >= 6 and random.random() < 0.35})
+    for text in split:
+        for _ in range(2 if len(text) >= 3 else 0):
+            start = random.randrange(len(text) - 1)
+            found["".join(text[start : random.randint(start + 2, len(text))])] = None
+    for _ in range(round(0.9 * len(texts))):
+        run, place, goal = "", random.randrange(len(flat)), random.randint(40, 120)
         near = random.random() < 0.5
-        while len(text) < goal:
-            text += lines[place]
-            place = (place + random.randint(1, 3)) % len(lines) if near else random.randrange(len(lines))
-        if len(text) <= 126:
-            found.append(text)
-    return found
+        while len(run) < goal:
+            run += flat[place % len(flat)]
+            place = place + 1 if near else random.randrange(len(flat))
+        found[run] = None
+    whole = set(texts)
+    return [piece for piece in map(str.strip, found) if 5 <= len(piece) <= 140 and piece not in whole]
+
+
+def all_clauses(texts: list[str]) -> list[str]:
+    cut = (clause.strip() for text in texts for clause in re.split("[，,、。！？!?；;…~～：:]", text))
+    return list(dict.fromkeys(clause for clause in cut if 4 <= len(clause) <= 24))
+
+
+def own_words(texts: list[str]) -> list[str]:
+    """Return characters, and runs of 2 to 4 of them that occur together more often than chance."""
+    counts: collections.Counter[str] = collections.Counter()
+    for run in HAN.findall("\n".join(texts)):
+        for size in (1, 2, 3, 4):
+            counts.update(run[place : place + size] for place in range(len(run) - size + 1))
+    total = sum(count for word, count in counts.items() if len(word) == 1)
+
+    def bound(word: str) -> float:
+        """The pointwise mutual information of the parts, where it is least."""
+        cuts = ((counts[word[:place]], counts[word[place:]]) for place in range(1, len(word)))
+        return min(math.log(counts[word] * total / (left * right)) for left, right in cuts)
+
+    least = {2: (3, 1.5), 3: (4, 2.5), 4: (4, 2.5)}
+    return [
+        word
+        for word, count in counts.items()
+        if (count >= 3 if len(word) == 1 else count >= least[len(word)][0] and bound(word) > least[len(word)][1])
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--joined", type=int, default=2700, help="how many runs of everyday sentences")
     args = parser.parse_args()
     random.seed(0)
-    everyday = EVERYDAY.read_text(encoding="utf-8").splitlines()
+    texts = [line for path in OWN for line in path.read_text(encoding="utf-8").splitlines()]
     speech = spoken(args.corpus)
     random.shuffle(speech)
-    parts = {"speech": speech, "words": words(args.corpus), "everyday": everyday}
+    parts = {"texts": texts, "pieces": pieces(texts), "clauses": all_clauses(texts), "own_words": own_words(texts)}
+    parts |= {"speech": speech, "words": words(args.corpus)}
     args.out.mkdir(parents=True, exist_ok=True)
-    for name, passages in {**parts, "joined": joined(everyday, args.joined)}.items():
+    for name, passages in parts.items():
         (args.out / f"{name}.txt").write_text("\n".join(passages) + "\n", encoding="utf-8")
         print(f"{name}: {len(passages):,} passages, {sum(map(len, passages)):,} characters")
 

@@ -9,6 +9,8 @@ from support.models import untidy
 
 from bert4albert.errors import ConfigError
 from bert4albert.heads.conditional_norm import ConditionalLayerNormalization
+from bert4albert.heads.crf import CRF
+from bert4albert.heads.half_pointers import ObjectPointers
 from bert4albert.heads.pointers import (
     EfficientGlobalPointer,
     GlobalPointer,
@@ -142,6 +144,20 @@ def test_pointers_survive_saving(pointer_class, tmp_path):
 def test_an_odd_head_size_is_refused():
     with pytest.raises(ConfigError, match="head_size=5 is odd"):
         GlobalPointer(2, head_size=5)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: GlobalPointer(0), "heads must be a whole number, 1 or more, not 0"),
+        (lambda: GlobalPointer(2, head_size=-4), "head_size must be a whole number, 2 or more, not -4"),
+        (lambda: ObjectPointers(2.5), "predicates must be a whole number, 1 or more, not 2.5"),
+        (lambda: CRF(-1), "learning_rate_multiplier must be a number above 0, not -1"),
+    ],
+)
+def test_what_a_head_cannot_be_made_of_is_refused(make, words):
+    with pytest.raises(ConfigError, match=words):
+        make()
 
 
 def norm_model():

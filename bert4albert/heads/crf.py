@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
 from bert4albert.backend import register
+from bert4albert.errors import ConfigError
 
 
 @register
@@ -47,6 +49,8 @@ class CRF(keras.layers.Layer):
 
     def __init__(self, learning_rate_multiplier: float = 100.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if not (isinstance(learning_rate_multiplier, (int, float)) and 0 < learning_rate_multiplier < math.inf):
+            raise ConfigError(f"learning_rate_multiplier must be a number above 0, not {learning_rate_multiplier!r}.")
         self.learning_rate_multiplier = learning_rate_multiplier
 
     def get_config(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from bert4albert.backend import register
+from bert4albert.errors import require_whole
 from bert4albert.heads.conditional_norm import ConditionalLayerNormalization
 
 SUBJECT_POWER, OBJECT_POWER = 2, 4
@@ -94,6 +95,7 @@ class ObjectPointers(keras.layers.Layer):
 
     def __init__(self, predicates: int, kernel_initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        require_whole("predicates", predicates, 1)
         self.predicates = predicates
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.norm = ConditionalLayerNormalization(dtype=self.dtype_policy, name="norm")
@@ -166,6 +168,7 @@ class CasRelLoss(keras.layers.Layer):
 
     def call(self, attention_mask: Any, relations: Any, subject: Any, subject_logits: Any, object_logits: Any) -> Any:
         """Return the loss of each text."""
+        relations, subject = ops.cast(relations, "int32"), ops.cast(subject, "int32")
         length, predicates = ops.shape(object_logits)[1], object_logits.shape[2]
         subjects = _positions(relations[:, :, :2], length)
         chosen = ops.logical_and(relations[:, :, 0] > 0, ops.all(relations[:, :, :2] == subject[:, None], axis=2))
@@ -210,5 +213,6 @@ def power_crossentropy(targets: Any, logits: Any, power: int) -> Any:
 
 def _positions(tokens: Any, length: Any) -> Any:
     """Return bool [batch, length, 2]: whether each position is among the firsts and lasts [batch, count, 2] above 0."""
+    tokens = ops.cast(tokens, "int32")
     found = ops.logical_and(tokens[:, :, None] == ops.arange(length, dtype="int32")[:, None], tokens[:, :, None] > 0)
     return ops.any(found, axis=1)

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from bert4albert.backend import register
-from bert4albert.errors import ConfigError
+from bert4albert.errors import ConfigError, require_whole
 
 # Finite, so that 0 * mask is 0 and not NaN; far below any score, and its exponential is 0 in float32.
 _RULED_OUT = -1e12
@@ -57,6 +57,8 @@ class GlobalPointer(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        require_whole("heads", heads, 1)
+        require_whole("head_size", head_size, 2)
         if head_size % 2:
             raise ConfigError(f"head_size={head_size} is odd, but rotary positions turn pairs; use an even size.")
         self.heads, self.head_size, self.rotary, self.ordered = heads, head_size, rotary, ordered

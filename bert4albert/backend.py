@@ -51,6 +51,25 @@ def _guarded(cls: type) -> type:
     return cls
 
 
+def concrete(tensor: Any) -> np.ndarray | None:
+    """Return the values of a tensor that lie in this processor's memory; None while a function is traced."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tensor.numpy() if tf.executing_eagerly() and isinstance(tensor, tf.Tensor) else None
+    if backend == "jax":
+        import jax
+
+        return None if isinstance(tensor, jax.core.Tracer) or not isinstance(tensor, jax.Array) else np.asarray(tensor)
+    import torch
+
+    known = type(tensor) is torch.Tensor and tensor.device.type == "cpu" and not torch.jit.is_tracing()
+    return tensor.numpy() if known and not torch.compiler.is_compiling() else None
+
+
 def compiles() -> bool:
     """Return whether `compiled` compiles: new input shapes then cost time, so that few of them are better."""
     return keras.backend.backend() in ("tensorflow", "jax")

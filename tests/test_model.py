@@ -6,7 +6,7 @@ import pytest
 from support.gradients import to_numpy
 from support.models import untidy
 
-from bert4albert import ConfigError, build_model, trunk_of
+from bert4albert import ConfigError, DataError, build_model, trunk_of
 from bert4albert.checkpoint.names import count_parameters, weight_shapes
 
 MODELS = {
@@ -275,3 +275,23 @@ def test_rematerialised_blocks_train_to_the_same_weights(tiny_config, batch, mod
         trunk.train_on_batch([batch.token_ids, batch.segment_ids], np.ones((3, 13, 48)))
         trained.append(trunk.get_weights())
     assert max(np.abs(a - b).max() for a, b in zip(*trained, strict=True)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "segment_ids", "words"),
+    [
+        ([[1, 211, 2]], [[0, 0, 0]], "no token id 211: this model has 211"),
+        ([[1, -1, 2]], [[0, 0, 0]], "no token id -1"),
+        ([[1, 5, 2]], [[0, 2, 0]], "no segment id 2"),
+    ],
+)
+def test_ids_without_an_embedding_are_told_and_never_become_nan(tiny_config, token_ids, segment_ids, words):
+    model = build_model(tiny_config)
+    inputs = [np.array(ids, "int64") for ids in (token_ids, segment_ids)]
+    with pytest.raises(DataError, match=words):
+        model(inputs)
+    if keras.backend.backend() == "jax":  # no error can be raised in a compiled step
+        assert np.isfinite(model.predict_on_batch(inputs)).all()
+    else:
+        with pytest.raises(Exception, match=r"indices\[|no (token|segment) id"):
+            model.predict_on_batch(inputs)

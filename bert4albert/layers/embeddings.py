@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.backend import register
-from bert4albert.errors import ConfigError
+from bert4albert.backend import concrete, register
+from bert4albert.errors import ConfigError, DataError
 from bert4albert.layers.base import ConfiguredLayer, initializer
 
 
@@ -39,7 +39,7 @@ class PositionEmbedding(ConfiguredLayer):
     def call(self, token_ids: Any, position_ids: Any = None) -> Any:
         """Return the embedding of each position."""
         if position_ids is not None:
-            return self._rows_at(ops.cast(position_ids, "int32"))
+            return self._rows_at(_inside("position id", position_ids, self.config.max_length))
         length = ops.shape(token_ids)[1]
         if isinstance(length, int) and length > self.config.max_length:
             raise ConfigError(
@@ -137,10 +137,10 @@ class Embeddings(ConfiguredLayer):
 
     def normalised(self, token_ids: Any, segment_ids: Any, position_ids: Any = None) -> Any:
         """Return the sum of the three embeddings after its norm, before any mapping to the hidden size."""
-        words = self.word(ops.cast(token_ids, "int32"))
+        words = self.word(_inside("token id", token_ids, self.config.vocab_size))
         if self.projection is not None:
             words = self.projection(words)
-        segments = self.segment(ops.cast(segment_ids, "int32"))
+        segments = self.segment(_inside("segment id", segment_ids, self.config.type_vocab_size))
         positions = self.position(token_ids, position_ids)
         # Where the length is unknown until the step runs (TensorFlow), this name is what the error shows.
         with keras.name_scope("input_longer_than_the_positions_of_the_model"):
@@ -158,3 +158,21 @@ class Embeddings(ConfiguredLayer):
         if self.projection is not None:
             vectors = ops.matmul(vectors, ops.transpose(ops.cast(self.projection.kernel, self.compute_dtype)))
         return self.word(vectors, reverse=True)
+
+
+def _inside(name: str, ids: Any, count: int) -> Any:
+    """Return ids that each have a row in a table.
+
+    An id without one is a `DataError` where ids are known before the step runs. Where they are not, it is never looked
+    up from the end of the table, and never becomes NaN: on JAX, which cannot raise there, it is the nearest row.
+    """
+    ids = ops.cast(ids, "int32")
+    values = concrete(ids)
+    if values is not None and values.size and not (values.min() >= 0 and values.max() < count):
+        wrong = values.min() if values.min() < 0 else values.max()
+        raise DataError(f"There is no {name} {wrong}: this model has {count}, from 0 on.")
+    if values is not None:
+        return ids
+    if keras.backend.backend() == "jax":
+        return ops.clip(ids, 0, count - 1)
+    return ops.where(ids < 0, count, ids)

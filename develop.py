@@ -15,6 +15,10 @@ import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+# Before anything that older versions cannot run; the file must be one that they can read.
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+    sys.exit("Python 3.11 to 3.13 is needed; this is {}.{}. Run it with one of those.".format(*sys.version_info[:2]))
+
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
@@ -33,8 +37,6 @@ def install(extras: str, *first: str) -> None:
     done = ENVIRONMENT / f"installed-{extras.replace(',', '-')}"
     if done.exists() and done.stat().st_mtime > (ROOT / "pyproject.toml").stat().st_mtime:
         return
-    if sys.version_info < (3, 11):  # noqa: UP036  (it is this very check that older versions need to reach)
-        sys.exit(f"Python 3.11 to 3.13 is needed; this is {sys.version.split()[0]}. Run it with a newer one.")
     if not SCRIPTS.exists():
         print(f"Making the environment {ENVIRONMENT} ...", flush=True)
         venv.create(ENVIRONMENT, with_pip=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
-import warnings
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any
 
-from bert4albert.errors import Bert4AlbertError, printable
+from bert4albert import __version__
+from bert4albert.command_line import CommandParser, run_command
+from bert4albert.errors import printable
 from bert4albert.experiment.compare_command import add_parser as add_compare_command
 from bert4albert.pretraining.command import add_parser as add_pretraining_commands
 from bert4albert.server.serve_command import add_parser as add_serve_command
@@ -28,25 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 1 after an error, which is printed as one line. A usage error exits with 2.
     """
-    # On some processors it is off by default; a user's own setting stays. TensorFlow reads it when imported.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    options = _parser().parse_args(arguments)
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        try:
-            return options.run(options) or 0
-        except Bert4AlbertError as error:
-            print(f"bert4albert: {error}", file=sys.stderr)
-            return 1
+    options = make_parser().parse_args(arguments)
+    return run_command("bert4albert", lambda: options.run(options))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bert4albert", description="Pretrained ALBERT and BERT, shared or unshared.")
+def make_parser() -> CommandParser:
+    """Return the parser of the command line."""
+    parser = CommandParser(prog="bert4albert", description="Pretrained ALBERT and BERT, shared or unshared.")
+    parser.add_argument("--version", action="version", version=f"bert4albert {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     inspect = commands.add_parser("inspect", help="say what a checkpoint is and how to load it")
     inspect.add_argument("path", metavar="PATH", help="a folder, a checkpoint file, a prefix, or a model's name")
     inspect.add_argument("--config", metavar="FILE", help="the model's config, where it is not beside the checkpoint")
-    inspect.add_argument("--json", action="store_true", help="print JSON")
+    inspect.add_argument("--json", action="store_true", help="print JSON instead of tables")
     inspect.set_defaults(run=_inspect)
     convert = commands.add_parser("convert", help="write a checkpoint in another format")
     convert.add_argument("source", metavar="SRC", help="a folder, a checkpoint file, a prefix, or a model's name")
@@ -139,14 +133,3 @@ def _convert(options: argparse.Namespace) -> None:
         options_of_model = {"sharing": sharing, "rank": options.rank, "config": options.config}
         written = convert(options.source, options.target, form, **options_of_model, progress=show)
     print(printable(f"wrote {written} in the {form} format"))
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    print(printable(f"bert4albert: warning: {message}"), file=sys.stderr)

@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("sharing", help="say what points between shared and unshared cost")
     parser.add_argument("config", metavar="CONFIG", help="a config file, a folder with one, or a model's name")
     parser.add_argument("specs", metavar="SPEC", nargs="*", help=_HELP)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.set_defaults(run=_sharing)
 
 

@@ -5,21 +5,19 @@
 Files hold JSON lines with "sentence" and "label", gzipped or not. Without --config: the embedded checkpoint.
 """
 
-import argparse
-
-from common import add_training_arguments, compare_points  # isort: skip  (sets TensorFlow up)
+from common import add_training_arguments, compare_points, make_parser, run  # isort: skip  (sets TensorFlow up)
 
 from bert4albert.tasks import TextClassifier
 
 
 def main() -> None:
     """Compare the points asked for, and print some answers, a table and what it says in words."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     add_training_arguments(parser)
-    parser.add_argument("--pooling", default="mean", help="cls or mean")
+    parser.add_argument("--pooling", choices=["cls", "mean"], default="mean", help="what the classifier sees")
     arguments = parser.parse_args()
     compare_points(arguments, TextClassifier, "encoder", maxlen=arguments.maxlen, pooling=arguments.pooling)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

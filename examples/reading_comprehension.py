@@ -7,16 +7,14 @@ an empty answer where a passage has none. The metric ("score") is the mean of ac
 --config: the embedded checkpoint.
 """
 
-import argparse
-
-from common import add_training_arguments, compare_points  # isort: skip  (sets TensorFlow up)
+from common import add_training_arguments, compare_points, make_parser, run  # isort: skip  (sets TensorFlow up)
 
 from bert4albert.tasks import ReadingComprehension
 
 
 def main() -> None:
     """Compare the points asked for, and print some answers, a table and what it says in words."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     add_training_arguments(parser, maxlen=256)
     parser.add_argument("--question-maxlen", type=int, default=64, help="the most tokens of a question")
     parser.add_argument("--answer-maxlen", type=int, default=32, help="the most tokens of an answer")
@@ -32,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,16 +10,17 @@ for anything that is sold. Only its files are read, its code is not run. Its own
 `ignore`; the data is mapped to Traditional characters first.
 """
 
-import argparse
 import gzip
 import random
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from common import show_answers  # isort: skip  (sets TensorFlow up)
+from common import require_folder, run, show_answers  # isort: skip  (sets TensorFlow up)
 
 from bert4albert import Tokenizer, build_model
+from bert4albert.command_line import CommandParser
+from bert4albert.errors import ConfigError
 from bert4albert.experiment import compare
 from bert4albert.tasks import Tagger, TextClassifier
 
@@ -33,7 +34,7 @@ def package_folder(name: str) -> Path:
     """Return the folder of an installed package, which is not imported."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit(f"The package {name} is not installed: pip install --no-deps {name}==0.3.3")
+        raise ConfigError(f"The package {name} is not installed: pip install --no-deps {name}==0.3.3")
     return Path(spec.submodule_search_locations[0])
 
 
@@ -42,7 +43,7 @@ def in_traditional(source: Path, target: Path) -> Path:
     try:
         from opencc import OpenCC
     except ImportError:
-        raise SystemExit("Traditional characters need OpenCC: pip install opencc-python-reimplemented") from None
+        raise ConfigError("Traditional characters need OpenCC: pip install opencc-python-reimplemented") from None
     text = gzip.decompress(source.read_bytes()).decode()
     convert = OpenCC("s2t").convert
     # One by one, since whole words may change their length, and with it what is where.
@@ -54,18 +55,21 @@ def in_traditional(source: Path, target: Path) -> Path:
 
 def main() -> None:
     """Compare on one task or both, and print what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder with ner and iflytek")
-    parser.add_argument("--out", type=Path, default=Path("compared_monpa"))
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--points", nargs="+", default=["shared", "unshared", "groups:2", "lora:8"])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--learning-rate", type=float, nargs="+", default=[1e-4, 3e-4])
+    parser.add_argument("--out", type=Path, default=Path("compared_monpa"), help="folder of the results")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which to compare on")
+    parser.add_argument(
+        "--points", nargs="+", default=["shared", "unshared", "groups:2", "lora:8"], help="what to compare"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each point")
+    parser.add_argument("--epochs", type=int, default=4, help="times through the examples")
+    parser.add_argument("--learning-rate", type=float, nargs="+", default=[1e-4, 3e-4], help="of several, the best")
     parser.add_argument("--limit", type=int, default=1500, help="training examples; a fifth more to choose on")
-    parser.add_argument("--test-limit", type=int, default=500)
-    parser.add_argument("--workers", type=int)
+    parser.add_argument("--test-limit", type=int, default=500, help="examples to compare on")
+    parser.add_argument("--workers", type=int, help="processes that share the runs; default: this one alone")
     arguments = parser.parse_args()
+    require_folder(arguments.out, "--out")
     monpa = package_folder("monpa")
     model = {
         "config": str(monpa / "albert_config" / "albert_config_mo.json"),
@@ -105,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

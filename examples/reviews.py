@@ -6,12 +6,11 @@ Fine-tunes the embedded model shared and unshared, two seeds each, on 600 short 
 others show: a table, three sentences, pictures. A comparison that was stopped goes on when it is called again.
 """
 
-import argparse
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from common import EMBEDDED, REVIEWS, load_tokenizer, show_answers  # isort: skip  (sets TensorFlow up)
+from common import REVIEWS, load_tokenizer, make_parser, require_folder, run, show_answers  # isort: skip  (sets TensorFlow up)
 
 import numpy as np
 
@@ -39,16 +38,14 @@ def naive_bayes(train: list, test: list) -> float:
 
 def main() -> None:
     """Compare, then print answers, the report and the line of reference."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default=EMBEDDED, help="config.json, or a folder that has all")
-    parser.add_argument("--checkpoint", help="the weights, where they are not in that folder")
-    parser.add_argument("--vocab", help="the vocabulary, where it is not in that folder")
+    parser = make_parser(__doc__)
     parser.add_argument("--points", nargs="+", default=["shared", "unshared"], help="also groups:2, lora:8, ...")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--workers", type=int, help="processes that share the runs")
+    parser.add_argument("--seeds", type=int, default=2, help="runs of each point")
+    parser.add_argument("--epochs", type=int, default=3, help="times through the examples")
+    parser.add_argument("--workers", type=int, help="processes that share the runs; default: this one alone")
     parser.add_argument("--out", type=Path, default=Path("compared_reviews"), help="folder of the results")
     arguments = parser.parse_args()
+    require_folder(arguments.out, "--out")
     make_task = partial(TextClassifier, tokenizer=load_tokenizer(arguments), pooling="mean", maxlen=64)
     train, valid, test = (REVIEWS / f"{split}.tsv" for split in ("train", "valid", "test"))
     report = compare(
@@ -72,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

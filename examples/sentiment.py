@@ -7,15 +7,17 @@ seconds of every epoch. Without arguments: the embedded checkpoint, on the revie
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
-from common import REVIEWS, add_model_arguments, load_tokenizer, read_labelled  # isort: skip  (sets TensorFlow up)
+from common import REVIEWS, load_tokenizer, make_parser, read_labelled, require_folder, run  # isort: skip  (sets TensorFlow up)
 
 import keras
 import numpy as np
 
 from bert4albert import build_model
+from bert4albert.batches import pad
 from bert4albert.text import make_dataset
 from bert4albert.training import warmup_linear_decay
 
@@ -52,7 +54,8 @@ def train(arguments: argparse.Namespace, model: str) -> dict[str, float]:
         print("No checkpoint was given: training starts from random weights.", flush=True)
 
     # From here on it is plain Keras: a head, compile, fit.
-    logits = keras.layers.Dense(2, kernel_initializer=trunk.initializer, name="label")(trunk.output[:, 0])
+    classes = 1 + max(max(labels) for _, labels in splits.values())
+    logits = keras.layers.Dense(classes, kernel_initializer=trunk.initializer, name="label")(trunk.output[:, 0])
     classifier = keras.Model(trunk.inputs, logits)
 
     datasets = {}
@@ -76,29 +79,44 @@ def train(arguments: argparse.Namespace, model: str) -> dict[str, float]:
         epochs=arguments.epochs,
         shuffle=False,  # the dataset shuffles
         callbacks=[progress],
-        verbose=0,
+        verbose=int(sys.stdout.isatty()),
     )
     classifier.set_weights(progress.weights)
     _, accuracy = classifier.evaluate(datasets["test"], verbose=0)
+    texts, labels = (column[:3] for column in splits["test"])
+    columns = tokenizer.encode_many(texts, maxlen=arguments.maxlen)
+    answers = classifier.predict([pad(rows) for rows in columns], verbose=0)
+    for text, answer, label in zip(texts, answers.argmax(axis=1), labels, strict=True):
+        print(f"  {text[:60]} -> {answer} (true: {label})")
+    if arguments.save is not None:
+        arguments.save.mkdir(parents=True, exist_ok=True)
+        classifier.save(arguments.save / f"{model}.keras")
+        print(f"saved {arguments.save / model}.keras, for keras.models.load_model", flush=True)
     return {"valid": progress.best, "test": accuracy, "seconds": progress.seconds / arguments.epochs}
 
 
 def main() -> None:
     """Train each of the models asked for and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_model_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument(
-        "--model", nargs="+", choices=["albert", "albert_unshared", "bert"], default=["albert_unshared"]
+        "--model",
+        nargs="+",
+        choices=["albert", "albert_unshared", "bert"],
+        default=["albert_unshared"],
+        help="one or more to train",
     )
     for split in ("train", "valid", "test"):
         parser.add_argument(f"--{split}", type=Path, default=REVIEWS / f"{split}.tsv", help="text<TAB>label lines")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--epochs", type=int, default=5, help="times through the texts")
+    parser.add_argument("--batch-size", type=int, default=16, help="texts in a batch")
+    parser.add_argument("--learning-rate", type=float, default=2e-4, help="the highest, after the first step")
     parser.add_argument("--maxlen", type=int, default=128, help="the most tokens of a text")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the head's weights and of the order")
     parser.add_argument("--jit", action="store_true", help="compile with XLA: pays from about a thousand sentences on")
+    parser.add_argument("--save", type=Path, help="folder to save the trained models in, as MODEL.keras")
     arguments = parser.parse_args()
+    if arguments.save is not None:
+        require_folder(arguments.save, "--save")
     results = {model: train(arguments, model) for model in arguments.model}
     print(f"\n{'model':16} {'best valid':>10} {'test':>7} {'s/epoch':>8}")
     for model, result in results.items():
@@ -106,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -6,16 +6,14 @@ Files have two columns, source and target, with a tab between them (or are JSON,
 metric is ROUGE-L. Without --config: the embedded checkpoint.
 """
 
-import argparse
-
-from common import add_training_arguments, compare_points  # isort: skip  (sets TensorFlow up)
+from common import add_training_arguments, compare_points, make_parser, run  # isort: skip  (sets TensorFlow up)
 
 from bert4albert.tasks import Seq2Seq
 
 
 def main() -> None:
     """Compare the points asked for, and print some answers, a table and what it says in words."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     add_training_arguments(parser, maxlen=256)
     parser.add_argument("--target-maxlen", type=int, default=32, help="the most tokens of a target")
     arguments = parser.parse_args()
@@ -24,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

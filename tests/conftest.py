@@ -1,17 +1,17 @@
 """Where the tests find the outputs of the original programs, and small models to test on."""
 
+import contextlib
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 from support.golden import GOLDEN, GOOGLE_FOLDERS, SHARED
-from support.models import TINY
+from support.models import TINY, eagerly
 
 # Files that do not fit into the time of the suite that every change runs; `develop.py slow` runs them.
 LONG_FILES = (
     "test_bert4keras_scripts.py",
-    "test_between_docs.py",
     "test_compare.py",
     "test_early_exit.py",
     "test_embedding.py",
@@ -58,14 +58,8 @@ def same_random_numbers():
 @pytest.fixture(autouse=True)
 def as_written(request):
     """Let TensorFlow run the functions of tests marked `eager` as they are written, without compiling them."""
-    if request.node.get_closest_marker("eager") is None or keras.backend.backend() != "tensorflow":
+    with eagerly() if request.node.get_closest_marker("eager") else contextlib.nullcontext():
         yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,13 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 from importlib.util import find_spec
 
 import keras
 import numpy as np
 import pytest
 from support.gradients import to_numpy
-from support.models import TINY
+from support.models import TINY, eagerly
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.tasks import Task, TextClassifier, load_task, pooled_output
@@ -48,23 +47,8 @@ def fit(task, train, valid=None, **options):
 
 def fit_briefly(task, train, valid=None, **options):
     """Fit for a few steps, for which compiling anything takes longer than the steps."""
-    with without_graphs():
+    with eagerly():
         return fit(task, train, valid, **{"epochs": 1} | options)
-
-
-@contextmanager
-def without_graphs():
-    """Let TensorFlow run operation by operation."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def test_a_run_is_what_a_loop_written_by_hand_gives(folder, tmp_path):
     assert found["history"] == task.fit(EXAMPLES, EXAMPLES, seed=0, verbose=0, jit_compile=False, **FIT)
     assert found["metrics"] == task.evaluate(EXAMPLES[:5])
     assert found["trainable"] == task.model.count_params()
-    assert [answer for _, answer in found["answers"]] == task.predict(TEXTS[:3])
+    assert [answer for _, answer, _ in found["answers"]] == task.predict(TEXTS[:3])
 
 
 def test_depths_have_moved_apart_only_where_they_may(compared):

@@ -10,6 +10,7 @@ from bert4albert import ConfigError, Tokenizer, build_model
 from bert4albert.heads.exits import exits_loss
 from bert4albert.tasks import TextClassifier, load_task
 
+pytestmark = pytest.mark.eager
 LETTERS = "abcdefghij"
 TOKENIZER = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS])
 RANDOM = np.random.default_rng(0)

@@ -10,6 +10,7 @@ from bert4albert import ConfigError, DataError, Tokenizer, TokenizerError, build
 from bert4albert.tasks import FillMask, TextEmbedder, cosine_similarity, load_task
 from bert4albert.tasks.embedding import POOLINGS, contrastive_loss
 
+pytestmark = pytest.mark.eager
 LETTERS = "abcdefghij"
 TOKENIZER = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS])
 TEXTS = ["a b c", "d", "e f g h i j a", ""]

@@ -41,7 +41,10 @@ def test_sentiment_trains_two_models_on_real_reviews(shared, tmp_path, small_mod
         path.write_text("".join(lines), encoding="utf-8")
         files += [f"--{split}", path]
     models = ["albert_unshared", "bert"]
-    printed = run_example("sentiment", *small_model, *files, "--epochs", 2, "--maxlen", 48, "--model", *models)
+    options = ["--epochs", 2, "--maxlen", 48, "--save", tmp_path / "saved"]
+    printed = run_example("sentiment", *small_model, *files, *options, "--model", *models)
+    assert len(re.findall(r"^  .* -> \d \(true: \d\)$", printed, re.MULTILINE)) == 6
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {f"{model}.keras" for model in models}
     assert printed.count("random weights") == 2
     for model in models:
         row = re.search(rf"^{model} +([\d.]+) +([\d.]+) +[\d.]+$", printed, re.MULTILINE)
@@ -78,7 +81,7 @@ def test_iflytek_trains_on_part_of_the_real_texts_and_writes_a_report(shared, tm
 def test_the_demonstration_compares_and_ends_with_a_line_of_reference(tmp_path, small_model):
     options = ["--epochs", 1, "--seeds", 1, "--out", tmp_path / "out"]
     printed = run_example("reviews", *small_model, *options)
-    assert len(re.findall(r"^  .* -> [01]$", printed, re.MULTILINE)) == 3
+    assert len(re.findall(r"^  .* -> [01] \(true: [01]\)$", printed, re.MULTILINE)) == 3
     assert "A single seed supports no difference" in printed
     assert f"naive Bayes on characters and pairs of them: accuracy {100 * 101 / 140:.2f}" in printed
 
@@ -89,7 +92,7 @@ def test_a_file_without_labels_is_named_with_its_line(tmp_path, small_model):
     command = [sys.executable, EXAMPLES / "sentiment.py", *small_model, "--train", path]
     result = subprocess.run([*map(str, command)], capture_output=True, text=True)
     assert result.returncode != 0
-    assert "train.tsv:2" in result.stderr
+    assert "train.tsv, line 2 is not a text" in result.stderr.splitlines()[-1]
 
 
 DATA = {
@@ -124,6 +127,8 @@ def test_every_task_example_trains_on_real_data_and_prints_its_table(shared, tmp
         "--out",
         tmp_path / "out",
     ]
-    printed = run_example(name, *files, *small_model, *limits, *options)
+    printed = run_example(name, *files, *small_model, *limits, "--save", tmp_path / "saved", *options)
     assert re.search(r"^\| unshared +\| [\d.]+ +\|", printed, re.MULTILINE), printed
     assert (tmp_path / "out" / "report.md").is_file()
+    assert (tmp_path / "saved" / "task.json").is_file()
+    assert f"saved     {tmp_path / 'saved'}" in printed

@@ -11,29 +11,16 @@ import time
 import keras
 import numpy as np
 import pytest
-from support.models import TINY
+from support.models import TINY, eagerly
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.tasks import RelationExtractor, TextClassifier
 
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the .tf.config")
+pytestmark = pytest.mark.eager
 LETTERS = "abcdefghij"
 TOKENIZER = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS])
 EXAMPLES = [(" ".join(LETTERS[i % 7 : i % 7 + 3]), "xy"[i % 2]) for i in range(14)]
 VALID = [(" ".join(LETTERS[i % 5 : i % 5 + 2]), "xy"[i % 3 % 2]) for i in range(5)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def without_graphs():
-    """TensorFlow runs a few steps sooner operation by operation than it makes a graph of them."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 class KilledError(Exception):
@@ -71,10 +58,11 @@ def fit(task, folder=None, kill=None, **options):
 
 
 @pytest.fixture(scope="module")
-def whole(without_graphs):
+def whole():
     """The history and the weights of a run that nothing stops."""
     task = new_task()
-    return fit(task), task.model.get_weights()
+    with eagerly():
+        return fit(task), task.model.get_weights()
 
 
 def assert_same(history, weights, whole):

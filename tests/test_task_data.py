@@ -11,7 +11,7 @@ from support.models import TINY
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
 from bert4albert.tasks import ReadingComprehension, RelationExtractor, Seq2Seq, Tagger, TextClassifier
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.eager]
 
 LETTERS = "abcdefghij"
 TOKENIZER = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS])
@@ -131,6 +131,35 @@ def test_a_table_without_a_header_has_its_parts_in_order(classifier, tmp_path):
     assert pairs_of(classifier, str(tmp_path / "named.tsv")) == [("a b", "x")]
     (tmp_path / "texts.tsv").write_text("a b\nc\n")
     assert classifier.texts(str(tmp_path / "texts.tsv")) == ["a b", "c"]
+
+
+@pytest.mark.parametrize(
+    "header", ["review\tstars", "Sentence\tLabel", "文本\t标签", "question1\tquestion2\tis_duplicate"]
+)
+def test_a_header_of_other_names_is_no_example(classifier, tmp_path, header):
+    cells = header.split("\t")
+    (tmp_path / "data.tsv").write_text(f"{header}\n" + "\t".join("abc"[: len(cells)]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"data\.tsv, line 1 looks like a header.*columns=.*'text': '{cells[0]}'"):
+        classifier.examples(tmp_path / "data.tsv")
+    columns = {"text": cells[0], "label": cells[-1]} | ({"second_text": cells[1]} if len(cells) == 3 else {})
+    assert len(classifier.examples(tmp_path / "data.tsv", columns)) == 1
+
+
+def test_a_first_label_that_is_no_number_among_numbers_is_a_header(classifier, tmp_path):
+    (tmp_path / "data.tsv").write_text("Was gesagt wird\tWie\na\t1\nb\t0\n")
+    with pytest.raises(DataError, match="line 1 looks like a header"):
+        classifier.examples(tmp_path / "data.tsv")
+    (tmp_path / "texts.tsv").write_text("review\na\nb\n")
+    with pytest.raises(DataError, match="line 1 looks like a header"):
+        classifier.texts(str(tmp_path / "texts.tsv"))
+    assert classifier.texts(str(tmp_path / "texts.tsv"), {"text": "review"}) == ["a", "b"]
+
+
+def test_columns_of_answers_may_be_named_where_there_are_none(classifier):
+    columns = {"text": "review", "label": "stars"}
+    assert classifier.texts([{"review": "a"}], columns) == ["a"]
+    with pytest.raises(DataError, match="no column 'stars'"):
+        classifier.examples([{"review": "a"}], columns)
 
 
 @pytest.mark.parametrize(

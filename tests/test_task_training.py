@@ -11,23 +11,10 @@ from support.models import TINY
 from bert4albert import Bert4AlbertError, ConfigError, Tokenizer, TrainingError, build_model
 from bert4albert.tasks import TextClassifier
 
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the .tf.config")
+pytestmark = pytest.mark.eager
 LETTERS = "abcdefghij"
 TOKENIZER = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS])
 EXAMPLES = [(" ".join(LETTERS[i % 7 : i % 7 + 3]), "xy"[i % 2]) for i in range(12)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def without_graphs():
-    """TensorFlow runs a few steps sooner operation by operation than it makes a graph of them."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def classifier(**options):

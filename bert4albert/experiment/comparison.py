@@ -19,7 +19,7 @@ from bert4albert.experiment.report import Report, write_report
 from bert4albert.experiment.runs import Experiment, all_runs, read_run, work
 from bert4albert.experiment.watching import Watcher
 from bert4albert.experiment.workers import share_work
-from bert4albert.files import write_json
+from bert4albert.files import explained, write_json
 from bert4albert.model import Trunk
 from bert4albert.tasks import Task
 
@@ -176,7 +176,8 @@ def _agreed(path: Path, settings: dict[str, Any]) -> None:
                     f"{new.get(name)!r:.60}: give what it was, or another folder."
                 )
         settings["points"] = {**before["points"], **settings["points"]}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, settings)
 
 

@@ -137,7 +137,10 @@ def _judged(task: Task, experiment: Experiment) -> dict[str, Any]:
         "examples": len(examples),
         "metrics": metrics,
         "resampled": [round(value, 6) for value in _resampled(task, examples, answers, metrics[task.metric])],
-        "answers": [[str(task.text_of(e)), str(answer)] for e, answer in zip(examples[:3], answers[:3], strict=True)],
+        "answers": [
+            [str(example.text), str(answer), str(example.answer)]
+            for example, answer in zip(map(task.example, examples[:3]), answers[:3], strict=True)
+        ],
     }
 
 

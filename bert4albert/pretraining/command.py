@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
+
+from bert4albert.command_line import CommandParser, require_folder, run_command, start_keras
+from bert4albert.pretraining.recipe import CHOICES
 
 _RECIPE_HELP = {
     "length": "tokens in a row",
@@ -15,12 +17,12 @@ _RECIPE_HELP = {
     "steps": "optimizer updates; may change when a run is continued",
     "learning_rate": "the peak rate",
     "warmup": "the share of the steps in which the rate rises",
-    "optimizer": "adamw or lamb",
+    "optimizer": "how gradients become steps",
     "weight_decay": "decoupled weight decay, none on biases and norms",
     "clip_norm": "largest norm of all gradients together",
     "short_rate": "share of segments filled to a random shorter length",
     "masked_rate": "share of tokens to hide",
-    "dtype": "float32 or mixed_bfloat16",
+    "dtype": "what is computed in",
     "word_embeddings": "how they begin: random, or counted from the words' neighbours in the corpus",
     "passages": "passages of the teacher in a batch, beside its rows",
     "vector_weight": "how much the teacher counts in the loss",
@@ -34,10 +36,8 @@ def add_parser(subparsers: Any) -> None:
     vocab = subparsers.add_parser("build-vocab", help="build a vocabulary for Chinese text from a corpus")
     _add_corpus(vocab)
     vocab.add_argument("--out", required=True, help="the vocab.txt to write")
-    vocab.add_argument("--size", type=int, default=8000, help="number of tokens (default %(default)s)")
-    vocab.add_argument(
-        "--minimum-count", type=int, default=10, help="how often a character must occur (default %(default)s)"
-    )
+    vocab.add_argument("--size", type=int, default=8000, help="number of tokens")
+    vocab.add_argument("--minimum-count", type=int, default=10, help="how often a character must occur")
     vocab.set_defaults(run=_build_vocabulary)
 
     parser = subparsers.add_parser(
@@ -45,8 +45,8 @@ def add_parser(subparsers: Any) -> None:
     )
     _add_corpus(parser)
     parser.add_argument("--valid", nargs="+", help="text files of held-out documents")
-    parser.add_argument("--vocab", required=True, help="vocab.txt")
-    parser.add_argument("--config", required=True, help="the model's JSON config")
+    parser.add_argument("--vocab", required=True, help="the vocabulary, vocab.txt")
+    parser.add_argument("--config", required=True, help="the model's config.json")
     parser.add_argument("--out", required=True, help="folder of the run: shards, state, log, and in the end the model")
     parser.add_argument("--checkpoint", help="weights to begin with instead of random ones, all heads included")
     parser.add_argument(
@@ -60,26 +60,30 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="text files, one passage a line (by default the corpus)",
     )
-    parser.add_argument("--model", help="albert (as the config shares), albert_unshared or bert")
+    parser.add_argument(
+        "--model",
+        choices=["albert", "albert_unshared", "bert"],
+        help="default: what the config says, and its sharing",
+    )
     parser.add_argument("--sharing", type=int, nargs="+", help="the block used at each depth, such as 0 0 1 1")
     for name, (kind, default) in _recipe_fields().items():
         option = "--" + name.replace("_", "-")
-        parser.add_argument(option, type=kind, default=default, help=f"{_RECIPE_HELP[name]} (default %(default)s)")
+        parser.add_argument(option, type=kind, default=default, choices=CHOICES.get(name), help=_RECIPE_HELP[name])
     parser.add_argument("--remat", action="store_true", help="less memory for more time")
-    parser.add_argument("--save-every", type=int, default=200, help="steps between saved states (default %(default)s)")
-    parser.add_argument("--log-every", type=int, default=20, help="steps between lines of log.csv ( %(default)s)")
+    parser.add_argument("--save-every", type=int, default=200, help="steps between saved states")
+    parser.add_argument("--log-every", type=int, default=20, help="steps between lines of log.csv")
     parser.add_argument("--half", action="store_true", help="store the model in float16")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too")
-    parser.add_argument("--workers", type=int, help="processes that tokenise (default: one a core)")
+    parser.add_argument("--workers", type=int, help="processes that tokenise; default: one a core")
     parser.set_defaults(run=_pretrain)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one of the commands of this package alone; the return value is the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bert4albert.pretraining", description=__doc__)
+    parser = CommandParser(prog="python -m bert4albert.pretraining", description=__doc__)
     add_parser(parser.add_subparsers(required=True, metavar="command"))
     parsed = parser.parse_args(arguments)
-    return parsed.run(parsed)
+    return run_command("bert4albert", lambda: parsed.run(parsed))
 
 
 def _add_corpus(parser: Any) -> None:
@@ -110,8 +114,8 @@ def _build_vocabulary(args: argparse.Namespace) -> int:
 
 
 def _pretrain(args: argparse.Namespace) -> int:
-    # A third faster on a CPU and off by default on some; read when TensorFlow is imported.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    require_folder(args.out, "--out")
+    start_keras()
     from bert4albert.pretraining.recipe import Recipe
     from bert4albert.pretraining.training import pretrain
 

@@ -9,6 +9,7 @@ from bert4albert.errors import ConfigError
 OPTIMIZERS = ("adamw", "lamb")
 DTYPES = ("float32", "mixed_bfloat16")
 WORD_EMBEDDINGS = ("random", "counted")
+CHOICES = {"optimizer": OPTIMIZERS, "dtype": DTYPES, "word_embeddings": WORD_EMBEDDINGS}
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices_of = {"optimizer": OPTIMIZERS, "dtype": DTYPES, "word_embeddings": WORD_EMBEDDINGS}
-        for name, choices in choices_of.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
         least_of = {"length": 5, "batch_size": 1, "accumulate": 1, "steps": 1, "passages": 2, "seed": 0}

@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from bert4albert.command_line import start_keras
 from bert4albert.errors import DataError, ExportError
 from bert4albert.serving.exported import EXPORT_FILE, load
 
@@ -19,7 +20,6 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "serve",
         help="answer texts over HTTP, from a saved task or an export",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="what task.save or task.export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for all")
@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--queue", type=int, default=1024, help="texts that may wait; beyond, the answer is 503")
     parser.add_argument("--max-characters", type=int, default=10_000, help="of a text; beyond, the answer is 413")
     parser.add_argument("--max-texts", type=int, default=256, help="of a request; beyond, the answer is 413")
-    parser.add_argument("--threads", type=int, help="threads of one batch, for an export; all cores by default")
+    parser.add_argument("--threads", type=int, help="threads of one batch, for an export; default: all cores")
     parser.set_defaults(run=_serve)
 
 
@@ -84,6 +84,7 @@ def open_folder(folder: Path, threads: int | None = None) -> tuple[Any, str]:
         return exported, exported.task
     if not (folder / "task.json").is_file():
         raise DataError(f"{folder} holds neither an export ({EXPORT_FILE}) nor a saved task (task.json).")
+    start_keras()
     from bert4albert.tasks import load_task
 
     task = load_task(folder)

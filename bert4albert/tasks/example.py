@@ -28,6 +28,14 @@ Columns = Mapping[str, str]
 
 WEIGHT = "weight"
 
+# What the columns of other people's files are called: a line of nothing else is a header.
+_USUAL_NAMES = frozenset(
+    """id idx index qid text texts text_a text_b text1 text2 content sentence sentences sentence1 sentence2 review
+    reviews comment comments title body document query question question1 question2 answer context passage premise
+    hypothesis source target input output src tgt label labels class category cat sentiment stars star rating score
+    similarity is_duplicate tag tags y 文本 内容 评论 句子 标题 问题 答案 标签 类别 分类 情感 评分 分数""".split()  # noqa: SIM905
+)
+
 
 class Example(NamedTuple):
     """A text and its answer, checked, in the form that a task works with."""
@@ -198,7 +206,19 @@ class Source:
         own = None if read_file is None else read_file(path)
         if own is not None:
             return own
+        self._refuse_header(table)
         return [self._by_position(row, number) for number, row in enumerate(table, 1)]
+
+    def _refuse_header(self, table: Sequence[Row]) -> None:
+        """Raise `DataError` for a first line of names that are not the task's: it must not become an example."""
+        (cells, place), *others = table
+        usual = _USUAL_NAMES.union(map(str.lower, self.fields.names))
+        labels = [cells[-1] for cells, _ in others if len(cells) > 1]
+        of_numbers = self.fields.answer == "label" and len(labels) > 1 and all(map(_is_number, labels))
+        if all(cell.strip().lower() in usual for cell in cells) or (of_numbers and not _is_number(cells[-1])):
+            parts = self.fields.positions.get(len(cells), (self.fields.first,))
+            columns = dict(zip(parts, cells, strict=False))
+            raise DataError(f"{place} looks like a header, not like data: pass columns={columns}, or remove the line.")
 
     def _by_position(self, row: Row, number: int) -> Row:
         cells, place = row
@@ -215,12 +235,18 @@ class Source:
         """Return the rows under the task's names, and note which columns nothing uses."""
         known = dict.fromkeys(name for row in rows if isinstance(row.value, Mapping) for name in row.value)
         listed = f"{', '.join(map(str, known))!s:.200}"
-        for ours, theirs in self.columns.items():
+        answers = (*self.fields.answers, WEIGHT)
+        columns = {
+            ours: theirs
+            for ours, theirs in self.columns.items()
+            if self.answered or theirs in known or ours not in answers
+        }
+        for ours, theirs in columns.items():
             if theirs not in known:
                 hint = did_you_mean(str(theirs), map(str, known))
                 raise DataError(f"There is no column {theirs!r} for {ours!r}, but there are {listed}.{hint}")
-        mapped = set(self.columns.values())
-        names = {name: name for name in self.fields.names if name in known and name not in mapped} | self.columns
+        mapped = set(columns.values())
+        names = {name: name for name in self.fields.names if name in known and name not in mapped} | columns
         if missing := self.fields.missing(names, self.answered):
             place = next(row.place for row in rows if isinstance(row.value, Mapping))
             hint = did_you_mean(missing[0], map(str, known))
@@ -245,6 +271,13 @@ def warn_unused(unused: Sequence[str], told: set[str]) -> None:
     if new:
         told.update(new)
         warnings.warn(f"Nothing uses the columns {', '.join(new)!s:.300}.", UserWarning, stacklevel=4)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def looks_like_a_file(text: str) -> bool:

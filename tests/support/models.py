@@ -1,5 +1,8 @@
-"""Small configs with sizes that differ from one another, and models whose every weight shows."""
+"""Small configs with sizes that differ from one another, and models whose every weight shows; steps without graphs."""
 
+import contextlib
+
+import keras
 import numpy as np
 
 TINY = {
@@ -22,6 +25,21 @@ SMALL = {
     "max_position_embeddings": 19,
 }
 ALL_HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": True}
+
+
+@contextlib.contextmanager
+def eagerly():
+    """TensorFlow runs a few steps sooner operation by operation than it makes a graph of them."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def untidy(model, seed=0):

@@ -14,6 +14,7 @@ targets as {output's name: array}        the array, or a list, where the model's
 `predict([[1, 2], [0, 0]])`              lists of numbers become arrays
 `get_output_at`, `get_input_at`          the tensors of one of several calls of a layer
 `Adam(lr=...)`, `optimizer.lr`           `learning_rate`
+`fit` of a generator, `predict`           without XLA on TensorFlow; see `training.py`
 `_make_train_function` and what follows  see `training.py` in this folder
 =======================================  ================================================================
 """
@@ -26,6 +27,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,8 @@ def install() -> None:
         _wrap(model, name, _without_workers)
     for name in ("fit", "evaluate", "predict"):
         _wrap(model, name, _with_tuples)
+    for name in ("fit", "evaluate", "predict"):
+        _wrap(model, name, _for_any_length)
     for name in ("fit", "train_on_batch"):
         _wrap(model, name, _as_keras2_trains)
     for name in ("predict", "predict_on_batch"):
@@ -138,6 +142,12 @@ def _as_keras2_trains(original: Callable[..., Any], self: Any, *args: Any, **kwa
         return original(self, *args, **kwargs)
 
 
+def _for_any_length(original: Callable[..., Any], self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    varies = original.__name__ == "predict" or inspect.isgenerator(x)
+    with training.without_xla(self) if varies else nullcontext():
+        return original(self, x, *args, **kwargs)
+
+
 def _with_arrays(original: Callable[..., Any], self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     if isinstance(x, (list, tuple)) and x and all(isinstance(item, (list, tuple)) for item in x):
         x = [np.array(item) for item in x]
@@ -167,7 +177,11 @@ def _remembering_weights(original: Callable[..., Any], self: Any, *args: Any, **
     result = original(self, *args, **kwargs)
     # Keras 2 trained the weights that were trainable when the model was compiled. Not by `setattr`: Keras 3 would take
     # them for weights of the model's own and save them once more.
-    self.__dict__.update(_collected_trainable_weights=self.trainable_weights, _takes_arrays=None)
+    self.__dict__.update(
+        _collected_trainable_weights=self.trainable_weights,
+        _takes_arrays=None,
+        _chooses_xla="jit_compile" in kwargs,
+    )
     return result
 
 

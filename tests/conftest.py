@@ -31,7 +31,6 @@ TINY = {
 
 # Files that do not fit into the time of the suite that every change runs; `develop.py slow` runs them.
 LONG_FILES = (
-    "test_bert4keras_scripts.py",
     "test_between_docs.py",
     "test_compare.py",
     "test_early_exit.py",

@@ -128,7 +128,9 @@ def _without_workers(original: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
 def _with_tuples(original: Callable[..., Any], self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
     if inspect.isgenerator(x):
-        x = (_as_tuples(batch) for batch in x)
+        # A tuple is inputs and targets, and a list as well, but to `predict`: there it is inputs.
+        alone = original.__name__ == "predict"
+        x = ((_as_tuples(batch),) if alone and isinstance(batch, list) else _as_tuples(batch) for batch in x)
     return original(self, x, *args, **kwargs)
 
 

@@ -167,6 +167,16 @@ def test_relations_learn_and_weights_are_averaged(ids):
     np.testing.assert_allclose(predictor.predict_generator(drawn, steps=2)[4:], predictor.predict(inputs), atol=1e-6)
 
 
+def test_batches_may_differ_after_two_of_one_length(ids):
+    model = classifier()
+    model.compile(loss="sparse_categorical_crossentropy", optimizer=Adam(1e-2), run_eagerly=EAGERLY)
+    batches = [([ids[:, :length], 0 * ids[:, :length]], np.zeros((4, 1))) for length in (9, 9, 7, 8)]
+    model.fit((batch for batch in batches), steps_per_epoch=4, epochs=1, verbose=0)
+    found = model.predict(x for x, _ in batches)
+    wanted = np.concatenate([model.predict(x) for x, _ in batches])
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
 @pytest.mark.once
 def test_pointers_learn_nothing_from_padding(ids):
     model = build_transformer_model(**CONFIG)

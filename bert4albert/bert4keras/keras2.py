@@ -7,7 +7,7 @@ method hands everything else on unchanged. Nothing of this is needed by new prog
 =======================================  ================================================================
 `fit_generator` and the like             call `fit`, `evaluate`, `predict`
 `fit(workers=...)`, also max_queue_size  left out: Keras 3 has no such arguments
-generators of `[a, b], y`                tuples in place of the lists
+generators of `[a, b], y`                tuples in place of the lists; on TensorFlow batches of any length
 targets as {output's name: array}        the array, or a list, where the model's output is no dictionary
 `save_weights("x.weights")`, any name    Keras 3's `.weights.h5` format under that name
 `save("x.model")`, `load_model`          Keras 3's `.keras` format under that name
@@ -36,6 +36,7 @@ import keras
 import numpy as np
 
 from bert4albert.bert4keras import keras_history, training
+from bert4albert.bert4keras.generators import as_tuples, dataset_of
 from bert4albert.errors import ConfigError
 
 _GONE_FROM_FIT = ("workers", "use_multiprocessing", "max_queue_size", "wait_time")
@@ -127,16 +128,20 @@ def _without_workers(original: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
 
 def _with_tuples(original: Callable[..., Any], self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-    if inspect.isgenerator(x):
-        # A tuple is inputs and targets, and a list as well, but to `predict`: there it is inputs.
-        alone = original.__name__ == "predict"
-        x = ((_as_tuples(batch),) if alone and isinstance(batch, list) else _as_tuples(batch) for batch in x)
+    # A tuple is inputs and targets, and a list as well, but to `predict`: there it is inputs.
+    alone = original.__name__ == "predict"
+    x = _batches(self, x, alone)
+    if kwargs.get("validation_data") is not None:
+        kwargs["validation_data"] = _batches(self, kwargs["validation_data"], alone)
     return original(self, x, *args, **kwargs)
 
 
-def _as_tuples(batch: Any) -> Any:
-    """Return a batch with tuples for lists, of which Keras 3 makes no signature."""
-    return tuple(map(_as_tuples, batch)) if isinstance(batch, (list, tuple)) else batch
+def _batches(model: Any, data: Any, alone: bool) -> Any:
+    if not inspect.isgenerator(data):
+        return data
+    batches = ((as_tuples(batch),) if alone and isinstance(batch, list) else as_tuples(batch) for batch in data)
+    open_lengths = keras.backend.backend() == "tensorflow" and training.is_from_bert4keras(model)
+    return dataset_of(model, batches) if open_lengths else batches
 
 
 def _as_keras2_trains(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:

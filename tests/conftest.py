@@ -11,7 +11,6 @@ from support.models import TINY, eagerly
 
 # Files that do not fit into the time of the suite that every change runs; `develop.py slow` runs them.
 LONG_FILES = (
-    "test_bert4keras_scripts.py",
     "test_compare.py",
     "test_early_exit.py",
     "test_embedding.py",

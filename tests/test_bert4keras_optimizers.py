@@ -95,9 +95,6 @@ CASES = {
 }
 
 
-@pytest.mark.xfail(
-    strict=False, reason="not met yet: float32 rates leave 1.2e-6, and schedules count from another step"
-)
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="the formulas are worked out in float64, off on JAX")
 @pytest.mark.parametrize("case", CASES)
 def test_ten_steps_are_those_of_the_formulas(case):

@@ -7,19 +7,21 @@ from keras.layers import Dense, Lambda
 from keras.models import Model
 
 from bert4albert.bert4keras.backend import K, search_layer
-from bert4albert.bert4keras.layers import ConditionalRandomField, EfficientGlobalPointer, Loss
+from bert4albert.bert4keras.layers import ConditionalRandomField, EfficientGlobalPointer, LayerNormalization, Loss
 from bert4albert.bert4keras.models import build_transformer_model
-from bert4albert.bert4keras.optimizers import Adam
+from bert4albert.bert4keras.optimizers import Adam, extend_with_exponential_moving_average
+from bert4albert.bert4keras.snippets import AutoRegressiveDecoder
 
 CONFIG = {
     "vocab_size": 61,
     "hidden_size": 48,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "intermediate_size": 80,
     "max_position": 32,
     "hidden_act": "gelu",
 }
+EAGERLY = keras.backend.backend() == "tensorflow"  # compiling takes longer than the few steps here
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="K.gradients is TensorFlow's")
 
 
@@ -44,9 +46,11 @@ def classifier():
 
 def test_a_classifier_learns(ids, tmp_path):
     model = classifier()
-    model.compile(loss="sparse_categorical_crossentropy", optimizer=Adam(1e-2), metrics=["accuracy"])
+    model.compile(
+        loss="sparse_categorical_crossentropy", optimizer=Adam(1e-2), metrics=["accuracy"], run_eagerly=EAGERLY
+    )
     labels = np.array([[0], [1], [2], [0]])
-    history = model.fit(forever([ids, np.zeros_like(ids)], labels), steps_per_epoch=2, epochs=4, verbose=0).history
+    history = model.fit(forever([ids, np.zeros_like(ids)], labels), steps_per_epoch=2, epochs=2, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     assert "accuracy" in history
     predicted = model.predict([ids, np.zeros_like(ids)])
@@ -56,13 +60,13 @@ def test_a_classifier_learns(ids, tmp_path):
 
 
 def test_a_tagger_learns(ids):
-    model = build_transformer_model(**CONFIG)
+    model = build_transformer_model(**{**CONFIG, "num_hidden_layers": 2})
     output = Dense(5)(model.get_layer("Transformer-1-FeedForward-Norm").output)
     crf = ConditionalRandomField(lr_multiplier=100)
     model = Model(model.input, crf(output))
-    model.compile(loss=crf.sparse_loss, optimizer=Adam(1e-2), metrics=[crf.sparse_accuracy])
+    model.compile(loss=crf.sparse_loss, optimizer=Adam(1e-2), metrics=[crf.sparse_accuracy], run_eagerly=EAGERLY)
     inputs = [ids, np.zeros_like(ids)]
-    history = model.fit(forever(inputs, ids % 5), steps_per_epoch=2, epochs=3, verbose=0).history
+    history = model.fit(forever(inputs, ids % 5), steps_per_epoch=2, epochs=2, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     assert (np.isinf(model.predict(inputs)).all(axis=2) == (ids == 0)).all()
     assert K.eval(crf.trans).shape == (5, 5)
@@ -75,15 +79,105 @@ class CrossEntropy(Loss):
         return K.sum(loss * y_mask[:, 1:]) / K.sum(y_mask[:, 1:])
 
 
-def test_sequence_to_sequence_learns(ids):
+class Writer(AutoRegressiveDecoder):
+    """Writes from memory where it can."""
+
+    def __init__(self, model, **kwargs):
+        super().__init__(**kwargs)
+        self.model = model
+
+    def last(self, inputs):
+        return self.last_token(self.model).predict(inputs)
+
+    @AutoRegressiveDecoder.wraps(default_rtype="probas")
+    def predict(self, inputs, output_ids, states):
+        token_ids, segment_ids = inputs
+        token_ids = np.concatenate([token_ids, output_ids], 1)
+        segment_ids = np.concatenate([segment_ids, np.ones_like(output_ids)], 1)
+        return self.last([token_ids, segment_ids])
+
+
+class Reader(Writer):
+    """Reads everything anew for each token."""
+
+    def last(self, inputs):
+        return self.model.predict(inputs)[:, -1]
+
+
+def test_sequence_to_sequence_learns_and_writes(ids):
     model = build_transformer_model(**CONFIG, application="unilm")
     train_model = Model(model.inputs, CrossEntropy(2)(model.inputs + model.outputs))
-    train_model.compile(optimizer=Adam(1e-2))
+    train_model.compile(optimizer=Adam(1e-2), run_eagerly=EAGERLY)
     segments = (np.arange(9) > 3) * np.ones_like(ids)
-    history = train_model.fit(forever([ids, segments], None), steps_per_epoch=2, epochs=3, verbose=0).history
+    history = train_model.fit(forever([ids, segments], None), steps_per_epoch=2, epochs=2, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
+    inputs = [ids[0, :4].tolist(), [0] * 4]
+    written, read = (
+        kind(model, start_id=None, end_id=3, maxlen=3).beam_search(inputs, topk=2) for kind in (Writer, Reader)
+    )
+    np.testing.assert_array_equal(written, read)
+    assert 1 <= len(written) <= 3
 
 
+class TwoLosses(Loss):
+    def compute_loss(self, inputs, mask=None):
+        subjects, objects, subject_preds, object_preds = inputs
+        mask = K.cast(mask[2], K.floatx())
+        loss = K.mean(K.binary_crossentropy(subjects, subject_preds) + K.binary_crossentropy(objects, object_preds), 2)
+        return K.sum(loss * mask) / K.sum(mask)
+
+
+class Averaged(keras.callbacks.Callback):
+    """Predicts with averaged weights after each epoch."""
+
+    def __init__(self, optimizer, predictor, inputs):
+        super().__init__()
+        self.averages, self.predictor, self.inputs, self.seen = optimizer, predictor, inputs, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.averages.apply_ema_weights()
+        self.seen.append(self.predictor.predict(self.inputs))
+        self.averages.reset_old_weights()
+
+
+@pytest.mark.once
+def test_relations_learn_and_weights_are_averaged(ids):
+    bert = build_transformer_model(**CONFIG, return_keras_model=False)
+    subjects, objects = keras.layers.Input((None, 2)), keras.layers.Input((None, 2))
+    which = keras.layers.Input((2,))
+    subject_preds = Dense(2, activation="sigmoid")(bert.model.output)
+    output = bert.model.layers[-2].get_output_at(-1)
+    subject = Lambda(lambda x: K.concatenate([K.expand_dims(x[1][:, 0]), x[0][:, 0]]))([output, which])
+    output = LayerNormalization(conditional=True)([output, subject])
+    object_preds = Dense(2, activation="sigmoid")(output)
+    predictor = Model([*bert.model.inputs, which], object_preds)
+    outputs = TwoLosses([2, 3])([subjects, objects, subject_preds, object_preds])
+    train_model = Model([*bert.model.inputs, subjects, which, objects], outputs)
+    optimizer = extend_with_exponential_moving_average(Adam, name="AdamEMA")(learning_rate=1e-2, ema_momentum=0.5)
+    train_model.compile(optimizer=optimizer, run_eagerly=EAGERLY)
+    labels, some = np.ones((4, 9, 2)) * (ids % 2)[..., None], np.ones((4, 2))
+    inputs = [ids, np.zeros_like(ids), some]
+    averaged = Averaged(optimizer, predictor, inputs)
+    batches = forever([ids, np.zeros_like(ids), labels, some, 1 - labels], None)
+    history = train_model.fit_generator(batches, steps_per_epoch=2, epochs=2, verbose=0, callbacks=[averaged]).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert averaged.seen[1].shape == (4, 9, 2)
+    assert np.abs(averaged.seen[1] - predictor.predict(inputs)).max() > 0
+    drawn = ([*inputs] for _ in range(2))
+    np.testing.assert_allclose(predictor.predict_generator(drawn, steps=2)[4:], predictor.predict(inputs), atol=1e-6)
+
+
+def test_batches_may_differ_after_two_of_one_length(ids):
+    model = classifier()
+    model.compile(loss="sparse_categorical_crossentropy", optimizer=Adam(1e-2), run_eagerly=EAGERLY)
+    batches = [([ids[:, :length], 0 * ids[:, :length]], np.zeros((4, 1))) for length in (9, 9, 7, 8)]
+    model.fit((batch for batch in batches), steps_per_epoch=4, epochs=1, verbose=0)
+    found = model.predict(x for x, _ in batches)
+    wanted = np.concatenate([model.predict(x) for x, _ in batches])
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.once
 def test_pointers_learn_nothing_from_padding(ids):
     model = build_transformer_model(**CONFIG)
     pointers = Model(model.inputs, EfficientGlobalPointer(heads=2, head_size=8)(model.output))
@@ -131,9 +225,10 @@ def test_a_loss_has_a_gradient_penalty(ids):
     model.fit(forever([ids, np.zeros_like(ids)], np.zeros((4, 1))), steps_per_epoch=1, epochs=1, verbose=0)
 
 
+@pytest.mark.once
 def test_weights_train_as_they_were_compiled(ids):
     model = classifier()
-    model.compile(loss="sparse_categorical_crossentropy", optimizer=Adam(1e-2))
+    model.compile(loss="sparse_categorical_crossentropy", optimizer=Adam(1e-2), run_eagerly=EAGERLY)
     table = model.get_layer("Embedding-Token").get_weights()[0]
     for layer in model.layers:
         layer.trainable = False

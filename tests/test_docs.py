@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from support.models import TINY
 
 from bert4albert import Tokenizer, build_model, save_google_checkpoint, save_hf
 from bert4albert.cli import main, make_parser

@@ -166,17 +166,7 @@ def batch_gather(params: Any, indices: Any) -> Any:
     return ops.take_along_axis(params, ops.broadcast_to(indices, sizes), axis=axis)
 
 
-def pool1d(
-    x: Any,
-    pool_size: int,
-    strides: int = 1,
-    padding: str = "valid",
-    data_format: str | None = None,
-    pool_mode: str = "max",
-) -> Any:
-    """Return the maximum or the mean ('avg') of each window of vectors [batch, length, size]."""
-    pool = ops.max_pool if pool_mode == "max" else ops.average_pool
-    return pool(x, pool_size, strides, padding, data_format)
+pool1d = K.pool2d
 
 
 def divisible_temporal_padding(x: Any, n: int) -> Any:

@@ -29,6 +29,11 @@ def dense(gradient: Any, weight: Any) -> Any:
     return ops.cast(gradient, weight.dtype)
 
 
+def _power(base: float, exponent: Any) -> Any:
+    # Not by `cast`, which goes by way of float32: near 1 that costs five digits of 1 - base.
+    return ops.power(ops.convert_to_tensor(base, dtype=exponent.dtype), exponent)
+
+
 class Adam(keras.optimizers.Adam):
     """Adam (arXiv:1412.6980) as scripts of bert4keras had it: that of Keras 2.3, or with `TF_KERAS=1` bert4keras' own.
 
@@ -75,7 +80,7 @@ class Adam(keras.optimizers.Adam):
         rate, epsilon = ops.cast(learning_rate, first.dtype), self.epsilon
         if self.bias_correction:
             step = ops.cast(self.iterations + 1 + self.early, first.dtype)
-            of_first, of_second = (1 - ops.power(ops.cast(b, first.dtype), step) for b in (self.beta_1, self.beta_2))
+            of_first, of_second = (1 - _power(beta, step) for beta in (self.beta_1, self.beta_2))
             rate = rate * ops.sqrt(of_second) / of_first
             if is_tf_keras:  # its epsilon is added after the correction, that of Keras 2.3 before
                 epsilon = epsilon * ops.sqrt(of_second)
@@ -207,8 +212,7 @@ class AdaBelief(keras.optimizers.Adam):
         difference = gradient - ops.convert_to_tensor(momentum)
         self.assign(belief, self.beta_2 * belief + (1 - self.beta_2) * ops.square(difference) + self.epsilon)
         step = ops.cast(self.iterations + 1, gradient.dtype)
-        first = momentum / (1 - ops.power(ops.cast(self.beta_1, gradient.dtype), step))
-        second = belief / (1 - ops.power(ops.cast(self.beta_2, gradient.dtype), step))
+        first, second = momentum / (1 - _power(self.beta_1, step)), belief / (1 - _power(self.beta_2, step))
         rate = ops.cast(learning_rate, gradient.dtype)
         self.assign_sub(variable, rate * first / (ops.sqrt(second) + self.epsilon))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
+import keras
 import numpy as np
 
 from bert4albert.bert4keras.symbolic import require_tensorflow
@@ -121,3 +123,54 @@ class DataGenerator:
         if padded_batch:
             return dataset.padded_batch(self.batch_size, shapes)
         return dataset.batch(self.batch_size)
+
+
+def as_tuples(batch: Any) -> Any:
+    """Return a batch with tuples for lists, of which Keras 3 makes no signature."""
+    return tuple(map(as_tuples, batch)) if isinstance(batch, (list, tuple)) else batch
+
+
+def dataset_of(model: keras.Model, batches: Iterator[Any]) -> Any:
+    """Return batches as a `tf.data.Dataset`, whose sizes are only those that the model knows.
+
+    Keras 3 goes by the first two batches of a generator: where they are of one length, it refuses all others.
+
+    Arguments:
+        model: the model that gets them.
+        batches: tuples of inputs, targets and weights, or inputs alone.
+    """
+    tf = require_tensorflow("A generator of batches as a dataset")
+
+    def arrays(batch: Any) -> tuple[Any, ...]:
+        parts = batch if isinstance(batch, tuple) else (batch,)
+        return tuple(keras.tree.map_structure(np.asarray, part) for part in parts if part is not None)
+
+    def signature(part: Any, tensors: list[Any], names: list[str]) -> Any:
+        leaves = keras.tree.flatten(part)
+        if isinstance(part, dict):
+            known = dict(zip(names, tensors, strict=False))
+            tensors = [known.get(name) for name in sorted(part)]
+        if len(tensors) != len(leaves):
+            tensors = [None] * len(leaves)
+        specs = [tf.TensorSpec(_sizes(*pair), pair[0].dtype) for pair in zip(leaves, tensors, strict=True)]
+        return keras.tree.pack_sequence_as(part, specs)
+
+    everything: Iterator[tuple[Any, ...]] = map(arrays, batches)
+    first = next(everything)
+    expected = [
+        (model.inputs, [tensor.name for tensor in model.inputs]),
+        (model.outputs, list(model.output_names)),
+        ([], []),
+    ]
+    signatures = tuple(signature(part, *known) for part, known in zip(first, expected, strict=False))
+    everything = chain([first], everything)
+    return tf.data.Dataset.from_generator(lambda: everything, output_signature=signatures).prefetch(tf.data.AUTOTUNE)
+
+
+def _sizes(array: np.ndarray, tensor: Any) -> list[int | None]:
+    """Return the sizes of an array that all batches share: those of the model's tensor, and 1 at the end."""
+    known = tensor.shape if tensor is not None and len(tensor.shape) == array.ndim else [None] * array.ndim
+    sizes = [size if size == own else None for size, own in zip(array.shape, known, strict=True)]
+    if array.ndim > 1 and array.shape[-1] == 1:
+        sizes[-1] = 1
+    return [None, *sizes[1:]] if sizes else []

@@ -14,16 +14,13 @@ import numpy as np
 from keras import ops
 from keras.ops import (  # noqa: F401  (what Keras 2 called the same)
     abs,
-    argmax,
-    argmin,
+    cast,
     clip,
     cos,
-    cumprod,
-    cumsum,
+    dot,
     elu,
     equal,
     exp,
-    expand_dims,
     floor,
     greater,
     greater_equal,
@@ -33,7 +30,10 @@ from keras.ops import (  # noqa: F401  (what Keras 2 called the same)
     logical_and,
     logical_not,
     logical_or,
+    logsumexp,
+    max,
     maximum,
+    min,
     minimum,
     not_equal,
     ones_like,
@@ -41,13 +41,14 @@ from keras.ops import (  # noqa: F401  (what Keras 2 called the same)
     sigmoid,
     sign,
     sin,
+    softmax,
     softplus,
     softsign,
-    sqrt,
     square,
     squeeze,
     stack,
     stop_gradient,
+    sum,
     tan,
     tanh,
     tile,
@@ -114,11 +115,6 @@ def ndim(x: Any) -> int:
 def dtype(x: Any) -> str:
     """Return the name of a tensor's dtype."""
     return keras.backend.standardize_dtype(x.dtype)
-
-
-def cast(x: Any, dtype: str) -> Any:
-    """Return `x` with another dtype."""
-    return ops.cast(x, dtype)
 
 
 def cast_to_floatx(x: Any) -> Any:
@@ -195,7 +191,47 @@ def eye(size: int, dtype: str | None = None, name: str | None = None) -> Any:
     return ops.eye(size, dtype=dtype or floatx())
 
 
-# Arithmetic.
+def expand_dims(x: Any, axis: int = -1) -> Any:
+    """Return `x` with one more axis, of size 1."""
+    return ops.expand_dims(x, axis)
+
+
+def reverse(x: Any, axes: Any) -> Any:
+    """Return `x` with the order along these axes turned round."""
+    return ops.flip(x, axes)
+
+
+# Arithmetic. Where Keras 3 takes all elements by default, Keras 2 took an axis.
+
+
+def argmax(x: Any, axis: int = -1) -> Any:
+    """Return where the largest element along an axis is."""
+    return ops.argmax(x, axis)
+
+
+def argmin(x: Any, axis: int = -1) -> Any:
+    """Return where the smallest element along an axis is."""
+    return ops.argmin(x, axis)
+
+
+def cumsum(x: Any, axis: int = 0) -> Any:
+    """Return the sums of all elements up to each along an axis."""
+    return ops.cumsum(x, axis)
+
+
+def cumprod(x: Any, axis: int = 0) -> Any:
+    """Return the products of all elements up to each along an axis."""
+    return ops.cumprod(x, axis)
+
+
+def sqrt(x: Any) -> Any:
+    """Return the root, 0 for what is negative."""
+    return ops.sqrt(ops.maximum(x, 0.0))
+
+
+def pow(x: Any, a: Any) -> Any:
+    """Return `x` to the power of `a`."""
+    return ops.power(x, a)
 
 
 def _as_number(x: Any) -> Any:
@@ -205,11 +241,6 @@ def _as_number(x: Any) -> Any:
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the mean, of bools as 0 and 1."""
     return ops.mean(_as_number(x), axis=axis, keepdims=keepdims)
-
-
-def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """Return the sum."""
-    return ops.sum(x, axis=axis, keepdims=keepdims)
 
 
 def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -225,16 +256,6 @@ def flatten_sizes(sizes: Iterable[Any]) -> Any:
     for size in sizes:
         product = product * size
     return product
-
-
-def max(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """Return the maximum."""
-    return ops.max(x, axis=axis, keepdims=keepdims)
-
-
-def min(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """Return the minimum."""
-    return ops.min(x, axis=axis, keepdims=keepdims)
 
 
 def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -255,21 +276,6 @@ def any(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def all(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return whether all elements are true."""
     return ops.all(ops.cast(x, "bool"), axis=axis, keepdims=keepdims)
-
-
-def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """Return log(sum(exp(x)))."""
-    return ops.logsumexp(x, axis=axis, keepdims=keepdims)
-
-
-def pow(x: Any, a: Any) -> Any:
-    """Return `x` to the power of `a`."""
-    return ops.power(x, a)
-
-
-def dot(x: Any, y: Any) -> Any:
-    """Return the product over the last axis of `x` and the second to last of `y`."""
-    return ops.dot(x, y)
 
 
 def batch_dot(x: Any, y: Any, axes: Any = None) -> Any:
@@ -295,11 +301,6 @@ def relu(x: Any, alpha: float = 0.0, max_value: float | None = None) -> Any:
     return positive - alpha * ops.relu(-x) if alpha else positive
 
 
-def softmax(x: Any, axis: int = -1) -> Any:
-    """Return exp(x) / sum(exp(x))."""
-    return ops.softmax(x, axis=axis)
-
-
 def where(condition: Any, x: Any, y: Any) -> Any:
     """Return `x` where the condition holds, else `y`; all three broadcast, as in bert4keras."""
     return ops.where(ops.cast(condition, "bool"), x, y)
@@ -316,13 +317,13 @@ def switch(condition: Any, then: Any, otherwise: Any) -> Any:
 
 def pool2d(
     x: Any,
-    pool_size: tuple[int, int],
-    strides: tuple[int, int] = (1, 1),
+    pool_size: Any,
+    strides: Any = 1,
     padding: str = "valid",
     data_format: str | None = None,
     pool_mode: str = "max",
 ) -> Any:
-    """Return the maximum or the mean ('avg') of each window."""
+    """Return the maximum or the mean ('avg') of each window of [batch, ..., size], of as many axes as that has."""
     pool = ops.max_pool if pool_mode == "max" else ops.average_pool
     return pool(x, pool_size, strides, padding, data_format)
 

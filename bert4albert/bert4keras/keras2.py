@@ -7,13 +7,14 @@ method hands everything else on unchanged. Nothing of this is needed by new prog
 =======================================  ================================================================
 `fit_generator` and the like             call `fit`, `evaluate`, `predict`
 `fit(workers=...)`, also max_queue_size  left out: Keras 3 has no such arguments
-generators of `[a, b], y`                tuples in place of the lists
+generators of `[a, b], y`                tuples in place of the lists; on TensorFlow batches of any length
 targets as {output's name: array}        the array, or a list, where the model's output is no dictionary
 `save_weights("x.weights")`, any name    Keras 3's `.weights.h5` format under that name
 `save("x.model")`, `load_model`          Keras 3's `.keras` format under that name
 `predict([[1, 2], [0, 0]])`              lists of numbers become arrays
 `get_output_at`, `get_input_at`          the tensors of one of several calls of a layer
 `Adam(lr=...)`, `optimizer.lr`           `learning_rate`
+`fit` of a generator, `predict`           without XLA on TensorFlow; see `training.py`
 `_make_train_function` and what follows  see `training.py` in this folder
 =======================================  ================================================================
 """
@@ -26,6 +27,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ import keras
 import numpy as np
 
 from bert4albert.bert4keras import keras_history, training
+from bert4albert.bert4keras.generators import as_tuples, dataset_of
 from bert4albert.errors import ConfigError
 
 _GONE_FROM_FIT = ("workers", "use_multiprocessing", "max_queue_size", "wait_time")
@@ -50,6 +53,8 @@ def install() -> None:
         _wrap(model, name, _without_workers)
     for name in ("fit", "evaluate", "predict"):
         _wrap(model, name, _with_tuples)
+    for name in ("fit", "evaluate", "predict"):
+        _wrap(model, name, _for_any_length)
     for name in ("fit", "train_on_batch"):
         _wrap(model, name, _as_keras2_trains)
     for name in ("predict", "predict_on_batch"):
@@ -123,19 +128,31 @@ def _without_workers(original: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
 
 def _with_tuples(original: Callable[..., Any], self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-    if inspect.isgenerator(x):
-        x = (_as_tuples(batch) for batch in x)
+    # A tuple is inputs and targets, and a list as well, but to `predict`: there it is inputs.
+    alone = original.__name__ == "predict"
+    x = _batches(self, x, alone)
+    if kwargs.get("validation_data") is not None:
+        kwargs["validation_data"] = _batches(self, kwargs["validation_data"], alone)
     return original(self, x, *args, **kwargs)
 
 
-def _as_tuples(batch: Any) -> Any:
-    """Return a batch with tuples for lists, of which Keras 3 makes no signature."""
-    return tuple(map(_as_tuples, batch)) if isinstance(batch, (list, tuple)) else batch
+def _batches(model: Any, data: Any, alone: bool) -> Any:
+    if not inspect.isgenerator(data):
+        return data
+    batches = ((as_tuples(batch),) if alone and isinstance(batch, list) else as_tuples(batch) for batch in data)
+    open_lengths = keras.backend.backend() == "tensorflow" and training.is_from_bert4keras(model)
+    return dataset_of(model, batches) if open_lengths else batches
 
 
 def _as_keras2_trains(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
     with training.as_compiled(self), training.replaced_function(self):
         return original(self, *args, **kwargs)
+
+
+def _for_any_length(original: Callable[..., Any], self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    varies = original.__name__ == "predict" or inspect.isgenerator(x)
+    with training.without_xla(self) if varies else nullcontext():
+        return original(self, x, *args, **kwargs)
 
 
 def _with_arrays(original: Callable[..., Any], self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -167,7 +184,11 @@ def _remembering_weights(original: Callable[..., Any], self: Any, *args: Any, **
     result = original(self, *args, **kwargs)
     # Keras 2 trained the weights that were trainable when the model was compiled. Not by `setattr`: Keras 3 would take
     # them for weights of the model's own and save them once more.
-    self.__dict__.update(_collected_trainable_weights=self.trainable_weights, _takes_arrays=None)
+    self.__dict__.update(
+        _collected_trainable_weights=self.trainable_weights,
+        _takes_arrays=None,
+        _chooses_xla="jit_compile" in kwargs,
+    )
     return result
 
 

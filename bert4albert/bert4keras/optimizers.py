@@ -101,6 +101,12 @@ class Extension:
         """Take a step."""
         super().update_step(gradient, variable, self._decayed(learning_rate))  # type: ignore[misc]
 
+    def _stepped(self, step: Callable[..., None], gradient: Any, variable: Any, learning_rate: Any) -> tuple[Any, Any]:
+        """Take the step of what is extended; return the weight before and after it."""
+        old = ops.copy(ops.convert_to_tensor(variable))
+        step(gradient, variable, learning_rate)
+        return old, ops.convert_to_tensor(variable)
+
     def _decayed(self, learning_rate: Any) -> Any:
         """Return the learning rate after what a schedule makes of it."""
         return learning_rate
@@ -120,54 +126,44 @@ class Extension:
         self.assign(variable, ops.cast(value, variable.dtype))
 
 
-class _Mover(Extension):
-    """An extension that looks at each step and changes what came out."""
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Take a step and move its result."""
-        old = ops.copy(ops.convert_to_tensor(variable))
-        super().update_step(gradient, variable, learning_rate)
-        new = ops.convert_to_tensor(variable)
-        moved = self._moved(old, new, gradient, variable, self._decayed(learning_rate))
-        if moved is not new:
-            self._move(variable, moved)
-
-    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
-        raise NotImplementedError
-
-
-class WeightDecay(_Mover):
+class WeightDecay(Extension):
     """Subtract learning rate * weight_decay_rate * weight, but for variables whose names match a pattern."""
 
     own_arguments: ClassVar[dict[str, Any]] = {"weight_decay_rate": 0.01, "exclude_from_weight_decay": ()}
 
-    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
-        if string_matching(self._name(variable), self.exclude_from_weight_decay):
-            return new
-        return new - ops.cast(learning_rate, old.dtype) * self.weight_decay_rate * old
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step and decay."""
+        old, new = self._stepped(super().update_step, gradient, variable, learning_rate)
+        if not string_matching(self._name(variable), self.exclude_from_weight_decay):
+            rate = ops.cast(self._decayed(learning_rate), old.dtype)
+            self._move(variable, new - rate * self.weight_decay_rate * old)
 
 
-class LayerAdaptation(_Mover):
+class LayerAdaptation(Extension):
     """Scale each step by the norm of the weight (arXiv:1904.00962), but for variables whose names match a pattern."""
 
     own_arguments: ClassVar[dict[str, Any]] = {"exclude_from_layer_adaptation": ()}
 
-    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
-        if string_matching(self._name(variable), self.exclude_from_layer_adaptation):
-            return new
-        rate = ops.maximum(ops.cast(learning_rate, old.dtype), K.epsilon())
-        of_weight, of_step = ops.norm(old), ops.norm((new - old) / rate)
-        known = ops.logical_and(of_weight > 0, of_step > 0)
-        return old + (new - old) * ops.where(known, of_weight / ops.where(known, of_step, 1.0), 1.0)
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step and scale it."""
+        old, new = self._stepped(super().update_step, gradient, variable, learning_rate)
+        if not string_matching(self._name(variable), self.exclude_from_layer_adaptation):
+            rate = ops.maximum(ops.cast(self._decayed(learning_rate), old.dtype), K.epsilon())
+            of_weight, of_step = ops.norm(old), ops.norm((new - old) / rate)
+            known = ops.logical_and(of_weight > 0, of_step > 0)
+            scale = ops.where(known, of_weight / ops.where(known, of_step, 1.0), 1.0)
+            self._move(variable, old + (new - old) * scale)
 
 
-class PiecewiseLinearRate(_Mover):
+class PiecewiseLinearRate(Extension):
     """Scale each step by the line through the points of `lr_schedule`, {step: factor}, from (0, 0) on."""
 
     own_arguments: ClassVar[dict[str, Any]] = {"lr_schedule": {0: 1}}
 
-    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
-        return old + (new - old) * ops.cast(_at(self._step, self.lr_schedule), old.dtype)
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step and scale it."""
+        old, new = self._stepped(super().update_step, gradient, variable, learning_rate)
+        self._move(variable, old + (new - old) * ops.cast(_at(self._step, self.lr_schedule), old.dtype))
 
 
 class PiecewiseLinearRateV2(Extension):
@@ -234,16 +230,17 @@ class Lookahead(Extension):
         self._move(variable, ops.where(now, moved, weight))
 
 
-class LazyOptimization(_Mover):
+class LazyOptimization(Extension):
     """Leave rows of matching variables, such as words, alone where their gradient is 0."""
 
     own_arguments: ClassVar[dict[str, Any]] = {"include_in_lazy_optimization": ()}
 
-    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
-        if not string_matching(self._name(variable), self.include_in_lazy_optimization):
-            return new
-        touched = ops.any(ops.not_equal(dense(gradient, variable), 0), axis=-1, keepdims=True)
-        return ops.where(touched, new, old)
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step, and take it back where the gradient is 0."""
+        old, new = self._stepped(super().update_step, gradient, variable, learning_rate)
+        if string_matching(self._name(variable), self.include_in_lazy_optimization):
+            touched = ops.any(ops.not_equal(dense(gradient, variable), 0), axis=-1, keepdims=True)
+            self._move(variable, ops.where(touched, new, old))
 
 
 class ExponentialMovingAverage(Extension):
@@ -295,15 +292,18 @@ class ExponentialMovingAverage(Extension):
         K.batch_set_value(zip(self.model_weights, self._old_values, strict=True))
 
 
-class ParameterWiseRate(_Mover):
+class ParameterWiseRate(Extension):
     """Scale the steps of variables whose names contain a word of `paramwise_lr_schedule`, {word: factor}."""
 
     own_arguments: ClassVar[dict[str, Any]] = {"paramwise_lr_schedule": {}}
 
-    def _moved(self, old: Any, new: Any, gradient: Any, variable: Any, learning_rate: Any) -> Any:
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take a step and scale it."""
         name = self._name(variable)
         factor = float(np.prod([f for word, f in self.paramwise_lr_schedule.items() if word in name]))
-        return new if factor == 1 else old + (new - old) * factor
+        old, new = self._stepped(super().update_step, gradient, variable, learning_rate)
+        if factor != 1:
+            self._move(variable, old + (new - old) * factor)
 
 
 def name_of(variable: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,9 +25,10 @@ def require_tensorflow(what: str) -> Any:
     return tf
 
 
-class Lazy:
+class Lazy(ABC):
     """A value that `K.function` computes. It can be added to; nothing else can be done with it before."""
 
+    @abstractmethod
     def compute(self, model: keras.Model, data: tuple[Any, Any, Any], outputs: dict[int, Any]) -> Any:
         """Return the value.
 
@@ -35,7 +37,6 @@ class Lazy:
             data: inputs, targets and sample weights.
             outputs: id of a symbolic tensor -> its value.
         """
-        raise NotImplementedError
 
     def __add__(self, other: Any) -> Lazy:
         return _Sum(self, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ def save_vocab(dict_path: str | os.PathLike[str], token_dict: Mapping[str, int],
         file.writelines(f"{token}\n" for token in sorted(token_dict, key=token_dict.__getitem__))
 
 
-class TokenizerBase:
+class TokenizerBase(ABC):
     """What both tokenizers share.
 
     Arguments:
@@ -118,13 +119,13 @@ class TokenizerBase:
             segment_ids += [1] * (len(token_ids) - len(segment_ids))
         return token_ids, segment_ids
 
+    @abstractmethod
     def token_to_id(self, token: str) -> int:
         """Return the id of a token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def id_to_token(self, i: int) -> str:
         """Return the token of an id."""
-        raise NotImplementedError
 
     def tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
         """Return the ids of tokens."""
@@ -134,12 +135,13 @@ class TokenizerBase:
         """Return the tokens of ids."""
         return [self.id_to_token(i) for i in ids]
 
+    @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """Return readable text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tokenize(self, text: str) -> list[str]:
-        raise NotImplementedError
+        """Return the tokens of a text, without start and end."""
 
     def _set_special_ids(self, find: Callable[[str], int | None]) -> None:
         """Set `_token_start_id` and so on, of the special tokens that there are."""

@@ -48,7 +48,8 @@ def make_train_function(model: keras.Model) -> None:
     """Set `model.train_function` to one that takes a list of arrays, as Keras 2's did, for scripts to replace."""
     require_tensorflow("Replacing a model's train_function")
     model.train_function = None
-    model.make_train_function()
+    with without_xla(model):
+        model.make_train_function()
     on_iterator = model.train_function
 
     def train_on_arrays(arrays: list[Any]) -> list[Any]:
@@ -72,6 +73,23 @@ def replaced_function(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         model.train_function = function
+
+
+@contextmanager
+def without_xla(model: keras.Model) -> Iterator[None]:
+    """Leave XLA out on TensorFlow inside a `with` block: it would compile anew for each length of batches.
+
+    Only for models from `build_transformer_model` for which `compile(jit_compile=...)` asks for nothing.
+    """
+    chosen = keras.backend.backend() != "tensorflow" or getattr(model, "_chooses_xla", False)
+    if chosen or not is_from_bert4keras(model):
+        yield
+        return
+    before, model.jit_compile = model.jit_compile, False
+    try:
+        yield
+    finally:
+        model.jit_compile = before
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Their output has -inf at the labels of padding; by that the losses know it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import keras
@@ -55,13 +56,13 @@ class _Tagger(keras.layers.Layer):
         """Return the accuracy for one-hot labels."""
         return self.sparse_accuracy(ops.argmax(y_true, axis=2), y_pred)
 
+    @abstractmethod
     def sparse_loss(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss for integer labels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sparse_accuracy(self, y_true: Any, y_pred: Any) -> Any:
         """Return the accuracy for integer labels."""
-        raise NotImplementedError
 
 
 @register

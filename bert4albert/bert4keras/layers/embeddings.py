@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import keras
@@ -79,8 +80,9 @@ class _Positions(keras.layers.Layer):
         shape = (*ops.shape(inputs)[:2], self.output_dim)
         return ops.concatenate([inputs, ops.broadcast_to(embeddings, shape)], axis=-1)
 
+    @abstractmethod
     def _embeddings(self, position_ids: Any) -> Any:
-        raise NotImplementedError
+        """Return the embeddings of positions [batch or 1, length]."""
 
 
 @register

@@ -48,10 +48,14 @@ def measure(task: Task, texts: list[str], folder: Path) -> None:
         sizes[quantize] = (path / "model.onnx").stat().st_size
     pairs = list(zip(*answers.values(), strict=True))
     whole = sum(one == other for one, other in pairs) / len(pairs)
-    single = [a == b for text, pair in zip(texts, pairs, strict=True) for a, b in zip(*(tags(text, x) for x in pair))]
+    single = [
+        one == other
+        for text, pair in zip(texts, pairs, strict=True)
+        for one, other in zip(*(tags(text, answer) for answer in pair), strict=True)
+    ]
     print(
-        f"{type(task).__name__}: {whole:.4f} of {len(texts)} texts have the same answer, {sum(single) / len(single):.4f} "
-        f"of what they are made of; {sizes['int8'] / sizes[None]:.2f} of the size\n",
+        f"{type(task).__name__}: {whole:.4f} of {len(texts)} texts have the same answer, "
+        f"{sum(single) / len(single):.4f} of what they are made of; {sizes['int8'] / sizes[None]:.2f} of the size\n",
         flush=True,
     )
 

@@ -86,7 +86,7 @@ def export(size: str, folder: Path) -> None:
     from bert4albert import Tokenizer, build_model
     from bert4albert.tasks import TextClassifier
 
-    config = build_model("albert_tiny_zh").config.to_dict() | SIZES[size]
+    config = build_model("albert_tiny_zh").config.to_dict() | {"sharing": "shared"} | SIZES[size]
     labels = ["bad", "good"]
     task = TextClassifier(build_model(config), Tokenizer("albert_tiny_zh"), labels, pooling="mean", maxlen=128)
     task.export(folder, min_agreement=0.9)

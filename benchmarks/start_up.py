@@ -21,7 +21,7 @@ start_keras()
 from bert4albert import Tokenizer, build_model, save_hf, serving
 from bert4albert.tasks import TextClassifier
 
-TEXT = "房间很干净，早餐也好，下次还来住。"  # 17 characters, 19 tokens with [CLS] and [SEP]
+TEXT = "房间很干净，早餐也很好，下次还来住。"  # 18 characters, 20 tokens with [CLS] and [SEP]
 SIZES = {
     "tiny": {},
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
@@ -56,7 +56,7 @@ def main() -> None:
     import transformers
 
     tokenizer = Tokenizer("albert_tiny_zh")
-    config = build_model("albert_tiny_zh").config.to_dict() | SIZES[arguments.size]
+    config = build_model("albert_tiny_zh").config.to_dict() | {"sharing": "shared"} | SIZES[arguments.size]
     trunk = build_model(config, with_pool=True)
     task = TextClassifier(trunk, tokenizer, ["bad", "good"], pooling="pooler", maxlen=64)
     with tempfile.TemporaryDirectory() as scratch:

@@ -110,6 +110,11 @@ def test_every_depth_learns(tmp_path):
     assert np.isfinite(history["loss"]).all()
     after = task.model.get_layer("exits").get_weights()
     assert all(not np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.once
+@pytest.mark.slow
+def test_every_depth_learns_several_labels_and_numbers():
     several = classifier(multi_label=True)
     several.fit([(text, [label]) for text, label in EXAMPLES], epochs=1, batch_size=8, verbose=0)
     numbers = classifier(regression=True, labels=None)

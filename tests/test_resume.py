@@ -94,6 +94,7 @@ def test_a_run_in_a_folder_is_the_same_as_one_without(whole, tmp_path):
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_a_run_without_validation_and_with_a_layer_that_draws_goes_on(tmp_path):
     data = [(text, [(text[0], "r", text[-1])]) for text, _ in EXAMPLES[:6]]
     options = {"epochs": 2, "batch_size": 4, "seed": 5, "verbose": 0}
@@ -106,6 +107,7 @@ def test_a_run_without_validation_and_with_a_layer_that_draws_goes_on(tmp_path):
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_patience_counts_on_over_a_kill(tmp_path, monkeypatch):
     monkeypatch.setattr(TextClassifier, "score", lambda *_: {"accuracy": 0.5})
     with pytest.raises(KilledError):

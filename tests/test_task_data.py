@@ -67,6 +67,7 @@ def test_every_kind_of_table_gives_the_same_examples(classifier, tmp_path):
         assert pairs_of(classifier, data) == expected, name
 
 
+@pytest.mark.slow
 def test_every_kind_of_table_trains_the_same_weights(tmp_path):
     columns = {"text": "review", "label": "stars"}
     rows = [

@@ -12,19 +12,12 @@ from support.models import TINY, eagerly
 # Files that do not fit into the time of the suite that every change runs; `develop.py slow` runs them.
 LONG_FILES = (
     "test_compare.py",
-    "test_early_exit.py",
-    "test_embedding.py",
     "test_examples.py",
-    "test_export.py",
     "test_fuzz_doors.py",
-    "test_hugging_face_heads.py",
     "test_keras_files.py",
     "test_pretraining_teacher.py",
-    "test_resume.py",
     "test_saving_whole.py",
     "test_selected.py",
-    "test_server.py",
-    "test_task_data.py",
     "test_task_training.py",
 )
 

@@ -78,6 +78,10 @@ def test_models_that_come_with_the_package_have_cards():
         ('{"recommended": {"poling": "mean"}}', "Did you mean 'pooling'"),
         ('{"recommended": {"pooling": "max"}}', "pooling must be one of cls, mean, pooler"),
         ('{"recommended": {"learning_rate": "high"}}', "learning_rate must be a number between 0 and 1"),
+        ("[" * 9000, "is no card"),
+        ('{"recommended": {}}' + " " * 10_000, "is no card"),
+        ('{"recommended": {"pooling": ["mean"]}}', "pooling must be one of cls, mean, pooler"),
+        ('{"recommended": {"learning_rate": true}}', "learning_rate must be a number between 0 and 1"),
         ('{"recommended": {"learning_rate": NaN}}', "learning_rate must be a number between 0 and 1"),
     ],
 )

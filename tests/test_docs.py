@@ -15,7 +15,7 @@ from bert4albert.cli import main, make_parser
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if not path.stem.endswith("_zh"))]
 # They train; `develop.py slow` runs them.
-LONG = ("between", "comparing", "data", "README", "training")
+LONG = ("between", "comparing", "README", "training")
 CHARACTERS = "很安静，下次还住隔音太差床舒服好坏了便宜再也不买"
 pytestmark = [pytest.mark.once, pytest.mark.eager]
 

@@ -45,6 +45,7 @@ def test_the_contrastive_loss_is_that_of_its_definition():
 
 
 @pytest.mark.once
+@pytest.mark.slow
 def test_pairs_that_belong_together_get_close(tmp_path):
     pairs = [(f"{one} {other}", f"{other} {one} {one}") for one in LETTERS[:5] for other in LETTERS[5:]]
     embedder = TextEmbedder(trunk(), TOKENIZER, maxlen=16, temperature=0.1)

@@ -1,73 +1,43 @@
 """task.export and serving.load: exported programs compute what the model does, and answer what the task does."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
+from support.exported import MODELS, SHAPES, TEXTS, TOKENS, assert_runs_as_the_model, classifier, inputs_of, tagger
 from support.gradients import to_numpy
-from support.models import TINY, untidy
+from support.models import TINY, eagerly, untidy
 
 from bert4albert import Tokenizer, build_model
 from bert4albert.errors import ConfigError, DataError, ExportError
 from bert4albert.serving import load
 from bert4albert.serving.exported import viterbi
-from bert4albert.tasks import Seq2Seq, Tagger, TextClassifier
+from bert4albert.tasks import FillMask, ReadingComprehension, RelationExtractor, Seq2Seq, TextClassifier, TextEmbedder
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 BACKEND = keras.backend.backend()
-SHAPES = ((1, 5), (3, 17), (2, 64), (4, 8))
-TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今天气真好不坏，。", *"abcdefgh"]
-TEXTS = ["今天天气真好", "不坏，真好。今天气" * 4, "a b c", "", "坏"]
+pytestmark = pytest.mark.eager
 
 
-def classifier(pooling="cls", **settings):
-    trunk = build_model(TINY, with_pool=pooling == "pooler")
-    settings = {"labels": ["坏", "好", "不"], "maxlen": 24, **settings}
-    task = TextClassifier(trunk, Tokenizer(TOKENS), pooling=pooling, **settings)
-    untidy(task.model)
-    return task
+@pytest.fixture(scope="module")
+def task():
+    return classifier()
 
 
-def tagger(method="crf", **settings):
-    task = Tagger(build_model(TINY), Tokenizer(TOKENS), ["x", "y"], method=method, head_size=10, maxlen=12, **settings)
-    untidy(task.model)
-    return task
+def sampled(cases, *chosen):
+    """All cases, of which the suite runs those that are chosen, and `develop.py slow` the others."""
+    return [case if case in chosen else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
-def inputs_of(batch, length):
-    draw = np.random.default_rng(batch)
-    token_ids = draw.integers(1, len(TOKENS), (batch, length)).astype("int32")
-    token_ids[-1, -length // 3 :] = 0
-    return token_ids, np.sort(draw.integers(0, 2, (batch, length)), axis=1).astype("int32")
-
-
-def assert_runs_as_the_model(model, program):
-    for shape in SHAPES:
-        inputs = inputs_of(*shape)
-        expected = to_numpy(model([*inputs]))
-        found = program(*inputs)[0]
-        assert found.shape == expected.shape
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-
-
-MODELS = {
-    **{f"pooling {pooling}": lambda pooling=pooling: classifier(pooling) for pooling in ("cls", "mean", "pooler")},
-    "several labels": lambda: classifier(multi_label=True, threshold=0.4),
-    "a number": lambda: classifier(regression=True, labels=None),
-    "exits": lambda: classifier(exits=True),
-    **{
-        f"spans by {method}": lambda method=method: tagger(method)
-        for method in ("softmax", "crf", "global_pointer", "efficient_global_pointer")
-    },
-}
-
-
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", sampled(MODELS, "pooling cls", "exits", "a number", "spans by crf", "spans by efficient_global_pointer")
+)
 def test_onnx_computes_what_the_model_does_and_answers_what_the_task_does(tmp_path, name, capsys):
     task = MODELS[name]()
     assert task.export(tmp_path / "out", format="onnx", texts=TEXTS) == 1
@@ -88,38 +58,10 @@ def test_onnx_computes_what_the_model_does_and_answers_what_the_task_does(tmp_pa
         assert exported.predict(pairs) == task.predict(pairs)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow writes these formats")
-@pytest.mark.parametrize(
-    ("name", "format"),
-    [
-        ("pooling mean", "saved_model"),
-        ("spans by efficient_global_pointer", "litert"),
-        *(
-            pytest.param(name, format, marks=pytest.mark.slow)
-            for name in ("pooling pooler", "several labels", "spans by crf", "spans by global_pointer")
-            for format in ("saved_model", "litert")
-        ),
-    ],
-)
-def test_tensorflow_formats_compute_what_the_model_does(tmp_path, name, format):
-    task = MODELS[name]()
-    assert task.export(tmp_path, format=format, texts=TEXTS) == 1
-    if format == "litert":
-        exported = load(tmp_path)
-        assert_runs_as_the_model(task.model, exported.program)
-        assert exported.predict(TEXTS) == task.predict(TEXTS)
-    else:
-        from bert4albert.export.tensorflow_formats import SavedModelProgram
-
-        assert_runs_as_the_model(task.model, SavedModelProgram(tmp_path))
-        with pytest.raises(ExportError, match="SavedModel is for TensorFlow"):
-            load(tmp_path)
-
-
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow writes all formats")
-def test_what_a_backend_cannot_write_it_says(tmp_path):
+def test_what_a_backend_cannot_write_it_says(task, tmp_path):
     with pytest.raises(ExportError, match=r"litert.*cannot be written.*KERAS_BACKEND=tensorflow.*onnx"):
-        classifier().export(tmp_path / "out", format="litert")
+        task.export(tmp_path / "out", format="litert")
     assert not (tmp_path / "out").exists()
 
 
@@ -140,7 +82,9 @@ TRUNKS = {
 }
 
 
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize(
+    "name", sampled(TRUNKS, "parts shared apart", "depths that add", "unilm", "hierarchical positions")
+)
 def test_every_kind_of_trunk_is_the_same_as_onnx(name):
     import onnxruntime
 
@@ -165,14 +109,12 @@ def test_a_shared_block_is_written_once():
         assert onnx_model(many, quantize).ByteSize() < onnx_model(few, quantize).ByteSize() + 35_000
 
 
-def test_whole_numbers_stay_close_to_the_model(tmp_path):
-    task = classifier()
+def test_whole_numbers_stay_close_to_the_model(task, tmp_path):
     task.export(tmp_path, quantize="int8", texts=TEXTS, min_agreement=0)
     assert abs(load(tmp_path).predict_proba(TEXTS) - task.predict_proba(TEXTS)).max() < 0.02
 
 
-def test_a_program_that_disagrees_is_refused_and_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
-    task = classifier()
+def test_a_program_that_disagrees_is_refused_and_leaves_the_folder_as_it_was(task, tmp_path, monkeypatch):
     task.export(tmp_path / "out", texts=TEXTS)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     monkeypatch.setattr(task, "predict", lambda texts: ["other"] * len(texts))
@@ -182,8 +124,7 @@ def test_a_program_that_disagrees_is_refused_and_leaves_the_folder_as_it_was(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path):
-    task = classifier()
+def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(task, tmp_path):
     task.export(tmp_path / "out", texts=TEXTS)
     task.export(tmp_path / "out", texts=TEXTS, quantize="int8", min_agreement=0)
     assert json.loads((tmp_path / "out" / "export.json").read_text())["quantize"] == "int8"
@@ -203,30 +144,43 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_pat
         ({"texts": []}, ExportError, "no texts"),
     ],
 )
-def test_wrong_arguments_are_told(tmp_path, options, error, words):
+def test_wrong_arguments_are_told(task, tmp_path, options, error, words):
     with pytest.raises(error, match=words):
-        classifier().export(tmp_path / "out", **options)
+        task.export(tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.once
-def test_a_task_of_several_programs_says_so(tmp_path):
-    trunk = build_model(TINY, application="unilm")
-    with pytest.raises(ExportError, match="Seq2Seq cannot be exported"):
-        Seq2Seq(trunk, Tokenizer(TOKENS), maxlen=16, target_maxlen=8).export(tmp_path / "out")
+def test_a_task_that_has_no_exported_form_says_what_has_one(tmp_path):
+    trunk, words = build_model(TINY | {"num_hidden_layers": 1}, with_mlm=True), Tokenizer(TOKENS)
+    writing = build_model(TINY | {"num_hidden_layers": 1}, application="unilm")
+    tasks = {
+        "token by token": [
+            Seq2Seq(writing, words, maxlen=16, target_maxlen=8),
+            ReadingComprehension(writing, words, maxlen=16, question_maxlen=8, target_maxlen=8),
+        ],
+        "what the first found": [RelationExtractor(trunk, words, ["x"], maxlen=16)],
+        "vectors": [TextEmbedder(trunk, words, maxlen=16)],
+        "words for": [FillMask(trunk, words, maxlen=16)],
+        "of your own": [type("Mine", (TextClassifier,), {})(trunk, words, ["x"], maxlen=16)],
+    }
+    for why, of_a_kind in tasks.items():
+        for task in of_a_kind:
+            words = rf"A {type(task).__name__} cannot be exported.*{why}.*TextClassifier, Tagger"
+            with pytest.raises(ExportError, match=words):
+                task.export(tmp_path / "out")
 
 
 @pytest.mark.once
-def test_serving_needs_neither_keras_nor_tensorflow_and_starts_at_once(tmp_path):
+def test_serving_needs_neither_keras_nor_tensorflow_and_starts_at_once(exported):
     import resource
 
-    classifier().export(tmp_path, texts=TEXTS)
     code = (
         "import sys; from bert4albert.serving import load; print(load(sys.argv[1], threads=1).predict(['今天']));"
         "print([m for m in ('keras', 'tensorflow', 'jax', 'torch') if m in sys.modules])"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code, str(exported)], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[1] == "[]"
@@ -235,9 +189,8 @@ def test_serving_needs_neither_keras_nor_tensorflow_and_starts_at_once(tmp_path)
 
 
 @pytest.mark.once
-def test_wrong_texts_and_folders_are_told(tmp_path):
-    classifier().export(tmp_path / "out", texts=TEXTS)
-    exported = load(tmp_path / "out")
+def test_wrong_texts_and_folders_are_told(exported, tmp_path):
+    exported = load(exported)
     with pytest.raises(DataError, match="list of texts"):
         exported.predict("今天")
     with pytest.raises(DataError, match="pairs"):
@@ -259,3 +212,109 @@ def test_the_best_path_is_that_of_the_crf():
     expected = to_numpy(by_keras(emissions, transitions, np.ones((4, 9), bool)))
     for row, emission in zip(expected, emissions, strict=True):
         assert viterbi(emission, transitions).tolist() == row.tolist()
+
+
+def change_json(**changes):
+    """Change what `export.json` says; a change of None takes an entry away."""
+
+    def change(folder):
+        about = json.loads((folder / "export.json").read_text())
+        for name, value in changes.items():
+            where = about if name in about else about["settings"]
+            where[name] = value
+        (folder / "export.json").write_text(json.dumps(about))
+
+    return change
+
+
+def write(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def reach_outside(folder):
+    """Let the program take its weights from a file outside the folder."""
+    (folder.parent / "secret.bin").write_bytes(bytes(400_000))
+    model = onnx.load(folder / "model.onnx")
+    tensor = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    size = len(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "../secret.bin"), ("offset", "0"), ("length", str(size))):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
+DAMAGES = {
+    "no JSON": (write("export.json", b"{"), "cannot be read"),
+    "deep JSON": (write("export.json", b"[" * 100_000), "cannot be read"),
+    "no text": (write("export.json", b"\xff\xfe"), "cannot be read"),
+    "a list": (write("export.json", b"[]"), "describes no task"),
+    "no settings": (change_json(settings=3), "describes no task"),
+    "another task": (change_json(task="../../TextClassifier"), "task must be one of"),
+    "a task that is a list": (change_json(task=["Tagger"]), "task must be one of"),
+    "no length": (change_json(maxlen="24"), "maxlen must be a whole number"),
+    "more tokens than positions": (change_json(maxlen=65), "maxlen must be a whole number, from 3 to 64"),
+    "no labels": (change_json(labels=None), "labels None, not different names"),
+    "too few labels": (change_json(labels=["x"]), "are not of one export"),
+    "too many labels": (change_json(labels=["坏", "好", "不", "x"]), "are not of one export"),
+    "labels that are lists": (change_json(labels=[["x"], ["y"], ["z"]]), "not different names"),
+    "equal labels": (change_json(labels=["x", "x", "y"]), "not different names"),
+    "exits that are not there": (change_json(exits=True), "are not of one export"),
+    "a number": (change_json(regression=True), "are not of one export"),
+    "no threshold": (change_json(multi_label=True, threshold="high"), "threshold 'high'"),
+    "half a program": (write("model.onnx", b"\x08\x09" * 500), "opened"),
+    "no program": (write("model.onnx", b""), "opened"),
+    "a program that reaches outside": (reach_outside, "opened"),
+    "more words than embeddings": (
+        lambda folder: write("vocab.txt", "\n".join([*TOKENS, *map(str, range(300))]).encode())(folder),
+        "does not run",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(task, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "out"
+    with eagerly():
+        task.export(folder, texts=TEXTS)
+    return folder
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_folder_that_is_not_what_was_exported_is_an_error_of_ours(exported, tmp_path, name):
+    shutil.copytree(exported, tmp_path / "out")
+    damage, words = DAMAGES[name]
+    damage(tmp_path / "out")
+    with pytest.raises(ExportError, match=words):
+        load(tmp_path / "out")
+
+
+@pytest.mark.once
+def test_an_export_of_a_tagger_that_is_not_what_was_exported_is_an_error_of_ours(tmp_path):
+    tagger().export(tmp_path / "out", texts=TEXTS[:2])
+    about = (tmp_path / "out" / "export.json").read_bytes()
+    for changes, words in [
+        ({"method": "beam"}, "method must be one of"),
+        ({"scheme": "IOB"}, "scheme must be one of"),
+        ({"labels": ["x", "y", "z"]}, "each pair of 7 tags"),
+        ({"transitions": [[0.0]]}, "each pair of 5 tags"),
+        ({"transitions": "none"}, "each pair of 5 tags"),
+        ({"method": "softmax", "labels": ["x"]}, "are not of one export"),
+        ({"method": "global_pointer"}, "are not of one export"),
+    ]:
+        write("export.json", about)(tmp_path / "out")
+        change_json(**changes)(tmp_path / "out")
+        with pytest.raises(ExportError, match=words):
+            load(tmp_path / "out")
+
+
+@pytest.mark.once
+def test_albert_base_is_hardly_more_than_its_weights():
+    from bert4albert.export.onnx_model import onnx_model
+
+    base = {"vocab_size": 30_000, "embedding_size": 128, "hidden_size": 768, "num_hidden_layers": 12}
+    base |= {"num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 512}
+    model = build_model(base | {"num_hidden_groups": 1}, with_pool=True)
+    assert onnx_model(model).ByteSize() <= 1.1 * 4 * model.count_params()

@@ -11,7 +11,7 @@ from bert4albert import Tokenizer, build_model, save_hf
 from bert4albert.errors import CheckpointError
 from bert4albert.tasks import Tagger, TextClassifier
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.eager]
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers", reason="pip install bert4albert[interop]")
@@ -80,6 +80,28 @@ def test_a_classifier_without_names_has_those_of_transformers(tmp_path):
     task = TextClassifier.from_hf(their_folder(tmp_path, "Bert", "SequenceClassification", None, **options)[0])
     assert task.labels == ["LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3"]
     assert task.multi_label
+
+
+@pytest.mark.parametrize("options", [{}, {"problem_type": "regression"}], ids=["one label", "named"])
+def test_a_regression_of_transformers_comes_in(tmp_path, options):
+    folder, theirs = their_folder(tmp_path, "Albert", "SequenceClassification", None, num_labels=1, **options)
+    task = TextClassifier.from_hf(folder, maxlen=32)
+    assert (task.regression, task.labels) == (True, [])
+    assert_equal_logits(task, theirs)
+    assert all(isinstance(number, float) for number in task.predict(TEXTS))
+
+
+def test_our_regression_goes_out_and_comes_back(tmp_path):
+    trunk = our_trunk("Albert", with_pool=True)
+    task = TextClassifier(trunk, Tokenizer(TOKENS), regression=True, pooling="pooler", maxlen=24)
+    untidy(task.model)
+    save_hf(task, tmp_path)
+    theirs = transformers.AlbertForSequenceClassification.from_pretrained(tmp_path)
+    assert (theirs.config.problem_type, theirs.config.num_labels) == ("regression", 1)
+    assert_equal_logits(task, theirs.eval())
+    again = TextClassifier.from_hf(tmp_path, maxlen=24)
+    assert again.regression
+    np.testing.assert_allclose(again.predict(TEXTS), task.predict(TEXTS), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,6 +4,7 @@ import gzip
 import json
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from support.models import TINY
@@ -64,6 +65,27 @@ def test_every_kind_of_table_gives_the_same_examples(classifier, tmp_path):
     expected = list(zip(TEXTS, LABELS, strict=True))
     for name, data in every_form(ROWS, tmp_path).items():
         assert pairs_of(classifier, data) == expected, name
+
+
+@pytest.mark.slow
+def test_every_kind_of_table_trains_the_same_weights(tmp_path):
+    columns = {"text": "review", "label": "stars"}
+    rows = [
+        {"review": f"{LETTERS[i]} {LETTERS[-i]}, {i}", "stars": "xyz"[i % 3], "weight": 1 + i / 4} for i in range(7)
+    ]
+    found = {}
+    for name, data in every_form(rows, tmp_path).items():
+        keras.utils.set_random_seed(3)
+        task = TextClassifier(build_model(TINY | {"num_hidden_layers": 1}), TOKENIZER, maxlen=16)
+        task.fit(data, columns=columns, epochs=1, batch_size=4, seed=2, verbose=0)
+        found[name] = task.model.get_weights()
+    keras.utils.set_random_seed(3)
+    untrained = TextClassifier(
+        build_model(TINY | {"num_hidden_layers": 1}), TOKENIZER, maxlen=16
+    ).backbone.get_weights()
+    assert any(not np.array_equal(one, other) for one, other in zip(found["list"], untrained, strict=False))
+    for name, weights in found.items():
+        assert all(np.array_equal(one, other) for one, other in zip(weights, found["list"], strict=True)), name
 
 
 def test_every_kind_of_table_gives_the_same_texts_with_answers_or_without(classifier, tmp_path):

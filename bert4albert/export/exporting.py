@@ -27,6 +27,21 @@ FORMATS = ("saved_model", "onnx", "litert")
 _REVIEWS = Path(__file__).resolve().parents[1] / "data" / "reviews" / "test.tsv"
 _SENTENCES = 64
 
+_REASONS = {
+    "RelationExtractor": "since its second program is asked about what the first found",
+    "Seq2Seq": "since it writes token by token, with kept keys and values",
+    "ReadingComprehension": "since it writes token by token, with kept keys and values",
+    "TextEmbedder": "since its answers are vectors, which have no form in an export yet",
+}
+
+
+def refusal(kind: str, why: str) -> ExportError:
+    """Return the error for a task of this kind, which cannot be exported, and say what can."""
+    return ExportError(
+        f"A {kind} cannot be exported, {why}: save what it is made of, and answer with Keras. What can be exported: "
+        f"{', '.join(KINDS)}."
+    )
+
 
 def export_task(
     task: Task,
@@ -64,8 +79,8 @@ def export_task(
         raise ConfigError(f"min_agreement must be a number from 0 to 1, not {min_agreement!r:.80}.")
     kind = type(task).__name__
     if kind not in KINDS:
-        raise ExportError(f"A {kind} cannot be exported, since its answers take more than one program: save it, and "
-                          f"serve it from its folder. What can be exported: {', '.join(KINDS)}.")  # fmt: skip
+        why = _REASONS.get(kind, "since a class of your own may answer in ways that an export does not know")
+        raise refusal(kind, why)
     backend = keras.backend.backend()
     if (format == "litert" and backend != "tensorflow") or (format == "saved_model" and backend == "torch"):
         raise ExportError(

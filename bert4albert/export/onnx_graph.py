@@ -29,7 +29,7 @@ class Graph:
     Calling it adds a node: `graph("MatMul", x, kernel)` returns the name of the product.
 
     Arguments:
-        quantize: 'int8' to hold matrices in whole numbers, with a scale for each column; None for float32.
+        quantize: 'int8' to hold matrices in whole numbers with scales; None for float32.
     """
 
     def __init__(self, quantize: str | None = None) -> None:
@@ -44,23 +44,32 @@ class Graph:
         self._nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
         return name
 
-    def weight(self, variable: Any, name: str) -> str:
-        """Return the name of a vector or matrix of weights, which is written once."""
-        if self._quantize and len(variable.shape) == 2:
+    def weight(self, variable: Any, name: str, scales: str | None = "columns") -> str:
+        """Return the name of a vector or matrix of weights, which is written once.
+
+        Arguments:
+            variable: the weights.
+            name: what to call them.
+            scales: what has a scale of its own where matrices are held in whole numbers: 'columns', or 'rows' for a
+                table; None for a matrix that is small and that answers hang on, which stays float32.
+        """
+        if self._quantize and scales and len(variable.shape) == 2:
             key = "float32", id(variable)
             if key not in self._names:
-                self._names[key] = self("DequantizeLinear", *self._whole_numbers(variable, name), axis=1)
+                axis = 0 if scales == "rows" else 1
+                self._names[key] = self("DequantizeLinear", *self._whole_numbers(variable, name, axis), axis=axis)
             return self._names[key]
         if id(variable) not in self._names:
             self._names[id(variable)] = self._add(name, _float_array(variable))
         return self._names[id(variable)]
 
     def rows(self, variable: Any, index: str, name: str) -> str:
-        """Return the rows of a matrix of weights at these indices."""
+        """Return the rows of a table of weights at these indices."""
         if not self._quantize:
             return self("Gather", self.weight(variable, name), index)
-        numbers, scale = self._whole_numbers(variable, name)
-        return self("DequantizeLinear", self("Gather", numbers, index), scale, axis=-1)
+        numbers, scale = self._whole_numbers(variable, name, axis=0)
+        row, scale = self("Gather", numbers, index), self.expand_dims(self("Gather", scale, index), -1)
+        return self("Mul", self.cast(row, "float32"), scale)
 
     def constant(self, value: Any, dtype: str) -> str:
         """Return the name of a small constant, equal ones written once."""
@@ -119,12 +128,13 @@ class Graph:
         checker.check_model(model)
         return model
 
-    def _whole_numbers(self, variable: Any, name: str) -> tuple[str, str]:
-        """Return the names of a matrix in int8 and of the scale of each of its columns."""
+    def _whole_numbers(self, variable: Any, name: str, axis: int) -> tuple[str, str]:
+        """Return the names of a matrix in int8 and of the scale of each of its rows (axis 0) or columns (1)."""
         if id(variable) not in self._names:
             array = _float_array(variable)
-            scale = np.maximum(np.abs(array).max(axis=0) / 127, np.finfo("float32").tiny).astype("float32")
-            self._names[id(variable)] = self._add(name, np.round(array / scale).astype("int8"))
+            scale = np.maximum(np.abs(array).max(axis=1 - axis) / 127, np.finfo("float32").tiny).astype("float32")
+            whole = np.round(array / np.expand_dims(scale, 1 - axis)).astype("int8")
+            self._names[id(variable)] = self._add(name, whole)
             self._names["scale", id(variable)] = self._add(f"{name}/scale", scale)
         return self._names[id(variable)], self._names["scale", id(variable)]
 

@@ -42,9 +42,9 @@ def writes(*layers: type[keras.layers.Layer]) -> Callable[[Writer], Writer]:
     return register
 
 
-def dense(graph: Graph, layer: keras.layers.Dense, x: str, name: str) -> str:
-    """Write a product with a kernel and the bias, without an activation."""
-    product = graph("MatMul", x, graph.weight(layer.kernel, f"{name}/kernel"))
+def dense(graph: Graph, layer: keras.layers.Dense, x: str, name: str, scales: str | None = "columns") -> str:
+    """Write a product with a kernel and the bias, without an activation; `scales` as in `Graph.weight`."""
+    product = graph("MatMul", x, graph.weight(layer.kernel, f"{name}/kernel", scales))
     return graph("Add", product, graph.weight(layer.bias, f"{name}/bias")) if layer.use_bias else product
 
 
@@ -74,7 +74,7 @@ def _dropout(graph: Graph, layer: keras.layers.Layer, x: str) -> str:
 
 @writes(keras.layers.Dense)
 def _dense(graph: Graph, layer: keras.layers.Dense, x: str) -> str:
-    return activate(graph, dense(graph, layer, x, layer.name), keras.activations.serialize(layer.activation))
+    return activate(graph, dense(graph, layer, x, layer.name, None), keras.activations.serialize(layer.activation))
 
 
 @writes(AttentionMask)
@@ -99,11 +99,11 @@ def _embeddings(
         if projection is not None:
             kernel = graph.weight(projection.kernel, "embeddings/projection/kernel")
             inputs = graph("MatMul", inputs, graph("Transpose", kernel, perm=[1, 0]))
-        return graph("MatMul", inputs, graph("Transpose", graph.weight(table, "embeddings/word"), perm=[1, 0]))
+        return graph("MatMul", inputs, graph("Transpose", graph.weight(table, "embeddings/word", "rows"), perm=[1, 0]))
     words = graph.rows(table, inputs, "embeddings/word")
     if projection is not None:
         words = dense(graph, projection, words, "embeddings/projection")
-    segments = graph.rows(layer.segment.embeddings, segment_ids, "embeddings/segment")
+    segments = graph("Gather", graph.weight(layer.segment.embeddings, "embeddings/segment", None), segment_ids)
     summed = graph("Add", graph("Add", words, segments), _positions(graph, layer, inputs, position_ids))
     normed = norm(graph, layer.norm, summed, "embeddings/norm")
     return normed if layer.mapping is None else dense(graph, layer.mapping, normed, "embeddings/mapping")
@@ -112,7 +112,7 @@ def _embeddings(
 def _positions(graph: Graph, layer: Embeddings, token_ids: str, position_ids: str) -> str:
     config: ModelConfig = layer.config
     alpha, count = config.hierarchical_position, config.max_position_embeddings
-    table = graph.weight(layer.position.embeddings, "embeddings/position")
+    table = graph.weight(layer.position.embeddings, "embeddings/position", None)
     length = graph.length(token_ids)
     if not position_ids and alpha is None:
         # A slice, not a lookup: a text that is too long then fails to add up.
@@ -120,7 +120,7 @@ def _positions(graph: Graph, layer: Embeddings, token_ids: str, position_ids: st
     if not position_ids:
         position_ids = graph.cast(_places(graph, token_ids), "int32")
     if alpha is None:
-        return graph.rows(layer.position.embeddings, position_ids, "embeddings/position")
+        return graph("Gather", table, position_ids)
     # As `layers.embeddings.PositionEmbedding`, with the same order of operations.
     first = graph("Slice", table, *(graph.constant([k], "int64") for k in (0, 1, 0)))
     base = graph("Div", graph("Sub", table, graph("Mul", _number(graph, alpha), first)), _number(graph, 1 - alpha))
@@ -203,7 +203,7 @@ def _attention(part: _Depth, hidden_states: str, bias: str) -> str:
 @writes(ExitHeads)
 def _exits(graph: Graph, layer: ExitHeads, vectors: list[str]) -> str:
     logits = [
-        graph.expand_dims(dense(graph, exit_, vector, f"{layer.name}/{exit_.name}"), 1)
+        graph.expand_dims(dense(graph, exit_, vector, f"{layer.name}/{exit_.name}", None), 1)
         for exit_, vector in zip(layer.exits, vectors, strict=True)
     ]
     return graph("Concat", *logits, axis=1)
@@ -258,10 +258,10 @@ def _crf(graph: Graph, layer: CRF, emissions: str, *_: Any, **__: Any) -> str:
 
 @writes(GlobalPointer, EfficientGlobalPointer)
 def _pointer(graph: Graph, layer: GlobalPointer, hidden_states: str, mask: str) -> str:
-    pairs = dense(graph, layer.pairs, hidden_states, f"{layer.name}/pairs")
+    pairs = dense(graph, layer.pairs, hidden_states, f"{layer.name}/pairs", None)
     scores = _products(graph, layer, pairs)
     if isinstance(layer, EfficientGlobalPointer):
-        biases = graph("Mul", dense(graph, layer.labels, pairs, f"{layer.name}/labels"), _number(graph, 0.5))
+        biases = graph("Mul", dense(graph, layer.labels, pairs, f"{layer.name}/labels", None), _number(graph, 0.5))
         biases = graph("Transpose", biases, perm=[0, 2, 1])
         starts, ends = (
             graph("Slice", biases, *(graph.constant([k], "int64") for k in (first, first + layer.heads, 1)))

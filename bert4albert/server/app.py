@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from bert4albert import __version__
-from bert4albert.errors import Bert4AlbertError
+from bert4albert.errors import Bert4AlbertError, printable
 from bert4albert.server.joining import BusyError, Joiner
 
 
@@ -25,6 +27,7 @@ class Limits:
         queue: texts that may wait.
         characters: characters that a text may have.
         texts: texts that a request may have.
+        size: bytes that a request may have.
     """
 
     window: float = 0.003
@@ -32,6 +35,7 @@ class Limits:
     queue: int = 1024
     characters: int = 10_000
     texts: int = 256
+    size: int = 10_000_000
 
 
 class Question(BaseModel):
@@ -88,6 +92,8 @@ def make_app(task: Any, name: str, limits: Limits) -> FastAPI:
             await joiner.stop()
 
     app = FastAPI(title=f"bert4albert: {name}", version=__version__, lifespan=lifespan)
+    app.add_middleware(SizeLimit, most=limits.size)
+    app.add_exception_handler(RequestValidationError, _misunderstood)
 
     @app.post("/predict")
     async def predict(question: Question) -> Answers:
@@ -113,6 +119,39 @@ def make_app(task: Any, name: str, limits: Limits) -> FastAPI:
         return Health(status="ok", task=name, labels=labels, waiting=waiting, version=__version__)
 
     return app
+
+
+class SizeLimit:
+    """Lets the application read no more bytes of a request than it may have, whatever the request says of itself.
+
+    Arguments:
+        app: the application.
+        most: bytes.
+    """
+
+    def __init__(self, app: Any, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on."""
+        size = 0
+
+        async def counted() -> Any:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self.most:
+                raise HTTPException(413, f"The request has more than {self.most:,} bytes, which this server takes.")
+            return message
+
+        await self.app(scope, counted, send)
+
+
+async def _misunderstood(_: Request, error: Exception) -> JSONResponse:
+    """Say in words where a request is of another form, without its content, which may be large or no JSON again."""
+    assert isinstance(error, RequestValidationError)
+    found = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}"[:200] for entry in error.errors()[:3]]
+    return JSONResponse({"detail": printable("; ".join(found)).encode(errors="replace").decode()}, 422)
 
 
 def _with_probabilities(task: Any, texts: Any, batch_size: int) -> list[tuple[Any, dict[str, float]]]:

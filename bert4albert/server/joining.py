@@ -44,6 +44,7 @@ class Joiner:
         self._window, self._most, self._queue = window, most, queue
         self._waiting: list[_Waiting] = []
         self._count = 0
+        self._unanswered = 0
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")
@@ -60,11 +61,10 @@ class Joiner:
 
     async def stop(self) -> None:
         """Answer what waits, then end."""
-        while self._waiting:
+        while self._unanswered:
             await asyncio.sleep(0.01)
         if self._task is not None:
             self._task.cancel()
-        # The batch that is being computed has its end.
         self._thread.shutdown(wait=True)
 
     async def ask(self, texts: Sequence[Any]) -> list[Any]:
@@ -83,10 +83,14 @@ class Joiner:
         entry = _Waiting(texts, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
         self._count += len(texts)
+        self._unanswered += 1
         self._arrived.set()
         if self._count >= self._most:
             self._full.set()
-        return await entry.answers
+        try:
+            return await entry.answers
+        finally:
+            self._unanswered -= 1
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

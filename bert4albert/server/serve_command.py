@@ -32,6 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--queue", type=int, default=1024, help="texts that may wait; beyond, the answer is 503")
     parser.add_argument("--max-characters", type=int, default=10_000, help="of a text; beyond, the answer is 413")
     parser.add_argument("--max-texts", type=int, default=256, help="of a request; beyond, the answer is 413")
+    parser.add_argument("--max-bytes", type=int, default=10_000_000, help="of a request; beyond, the answer is 413")
     parser.add_argument("--threads", type=int, help="threads of one batch, for an export; default: all cores")
     parser.set_defaults(run=_serve)
 
@@ -43,15 +44,17 @@ def _serve(options: argparse.Namespace) -> None:
         from bert4albert.server.app import Limits, make_app
     except ImportError as error:
         raise ExportError(f"{error.name} is not installed: pip install 'bert4albert[serve]'.") from None
-    numbers = {"window": options.window, "batch-size": options.batch_size, "queue": options.queue}
-    for name, value in numbers.items():
-        if value < (0 if name == "window" else 1):
-            raise DataError(f"--{name} is {value}: use a larger one.")
+    for name in ("window", "batch_size", "queue", "max_characters", "max_texts", "max_bytes", "threads"):
+        value = getattr(options, name)
+        if value is not None and not value >= (0 if name == "window" else 1):
+            raise DataError(f"--{name.replace('_', '-')} is {value}: use a larger one.")
     task, name = open_folder(options.folder, options.threads)
     # The first answer takes longer than the others; nobody should wait for it.
     task.predict(["a"])
     window = 0.0 if options.no_joining else options.window / 1000
-    limits = Limits(window, options.batch_size, options.queue, options.max_characters, options.max_texts)
+    limits = Limits(
+        window, options.batch_size, options.queue, options.max_characters, options.max_texts, options.max_bytes
+    )
     app = make_app(task, name, limits)
     print(f"serving {name} at http://{options.host}:{options.port}; about it: /docs", flush=True)
     config = uvicorn.Config(app, host=options.host, port=options.port, log_level="warning", access_log=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from bert4albert.errors import ConfigError, DataError, ExportError
+from bert4albert.errors import ConfigError, DataError, ExportError, require_choice, require_whole
+from bert4albert.files import read_json
 from bert4albert.serving.programs import Program, open_program, outputs_in_order
 from bert4albert.text import Tokenizer
-from bert4albert.text.spans import Entity, TokenizedTexts, spans_of_tags, tag_set
+from bert4albert.text.spans import SCHEMES, Entity, TokenizedTexts, spans_of_tags, tag_set
 
 EXPORT_FILE = "export.json"
+_BY_TAGS, _BY_SCORES = ("softmax", "crf"), ("global_pointer", "efficient_global_pointer")
+_LARGEST = 50_000_000  # bytes of it, of which the transitions of many tags take most
 
 
 class Exported(ABC):
@@ -50,6 +52,10 @@ class Exported(ABC):
     @abstractmethod
     def decode(self, encoded: Any, batch_size: int) -> list[Any]:
         """Return one answer for each encoded text."""
+
+    @abstractmethod
+    def shape(self, length: int) -> tuple[int | None, ...]:
+        """Return the shape of what the program gives for a row of so many tokens; None for any size."""
 
     def predict(self, texts: Sequence[Any], batch_size: int = 32) -> list[Any]:
         """Return one answer for each text, in order, as the task's `predict` does.
@@ -86,6 +92,11 @@ class ExportedClassifier(Exported):
         first, second = zip(*texts, strict=True)
         return self.tokenizer.encode_many(first, second, maxlen=self.maxlen)
 
+    def shape(self, length: int) -> tuple[int | None, ...]:
+        """Return the shape of the logits of a text, with exits of every depth."""
+        answers = 1 if self.settings.get("regression") else len(self.labels)
+        return (None, answers) if self.settings.get("exits") else (answers,)
+
     def decode(self, encoded: Any, batch_size: int) -> list[Any]:
         """Return the label of each text, the list of its labels, or its number."""
         logits = self._logits(encoded, batch_size)
@@ -117,11 +128,25 @@ class ExportedTagger(Exported):
 
     def encode(self, texts: Sequence[Any]) -> TokenizedTexts:
         """Return the tokenised texts."""
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError("A Tagger takes single texts: give a list of strings.")
         return TokenizedTexts(self.tokenizer, texts, self.maxlen)
+
+    def shape(self, length: int) -> tuple[int | None, ...]:
+        """Return the shape of the scores of tags, or of spans."""
+        return (length, len(self._tags)) if self._has_tags else (len(self.labels), length, length)
+
+    @property
+    def _has_tags(self) -> bool:
+        return self.settings["method"] in _BY_TAGS
+
+    @property
+    def _tags(self) -> list[str]:
+        return self.settings.get("tags") or tag_set(self.labels, self.settings["scheme"])
 
     def decode(self, encoded: TokenizedTexts, batch_size: int) -> list[Any]:
         """Return the spans found in each text, in order of their start."""
-        find = self._of_tags if self.settings["method"] in ("softmax", "crf") else self._of_scores
+        find = self._of_tags if self._has_tags else self._of_scores
         found: list[list[Any]] = [[] for _ in range(len(encoded))]
         for row, output in enumerate(self.run(encoded.inputs, batch_size)):
             text = encoded.text_of_row[row]
@@ -132,7 +157,7 @@ class ExportedTagger(Exported):
 
     def _of_tags(self, scores: np.ndarray, length: int) -> list[tuple[int, int, str]]:
         """Return the spans of the best tags of scores [length of the batch, tags]."""
-        tags = self.settings.get("tags") or tag_set(self.labels, self.settings["scheme"])
+        tags = self._tags
         if self.settings["method"] == "crf":
             best = viterbi(scores[:length], np.asarray(self.about["transitions"], "float32"))
         else:
@@ -158,7 +183,8 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Exported:
 
     Returns:
         An object with the `predict` of the task, and its `predict_proba` where it has one. Raises `ExportError` where
-        the folder holds no such export, or a package is missing.
+        the folder holds no such export, a damaged one, or files that do not fit each other, or a package is missing,
+        and `TokenizerError` for a vocabulary that cannot be read.
 
     Examples:
         >>> from bert4albert import Tokenizer, build_model, serving
@@ -173,23 +199,69 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Exported:
     """
     folder = Path(path)
     about = read_about(folder)
-    return KINDS[about["task"]](about, Tokenizer(folder), open_program(folder, threads))
+    exported = KINDS[about["task"]](about, Tokenizer(folder), open_program(folder, threads))
+    # The last word of the vocabulary and a length unlike other sizes show what does not fit.
+    ids = [exported.tokenizer.vocab_size - 1, *[0] * 4]
+    try:
+        found = exported.run(([ids], [[0] * len(ids)]), 1)[0].shape
+    except Exception as error:  # the programs' libraries raise whatever they meet
+        raise ExportError(f"The program in {folder} does not run ({error!s:.200}): export the task again.") from None
+    expected = exported.shape(len(ids))
+    if len(found) != len(expected) or any(b not in (a, None) for a, b in zip(found, expected, strict=True)):
+        raise ExportError(
+            f"The program in {folder} gives {found} for a row of {len(ids)} tokens, and {EXPORT_FILE} describes a task "
+            f"that needs {expected}: they are not of one export, export the task again."
+        )
+    return exported
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """Return what `export.json` of an export says. Raises `ExportError` where there is none."""
+    """Return what `export.json` of an export says. Raises `ExportError` where there is none, or a damaged one."""
     path = folder / EXPORT_FILE
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+        about = read_json(path, _LARGEST)
+    except FileNotFoundError:
         raise ExportError(
             f"{folder} holds no export ({EXPORT_FILE} is not there): write one with task.export."
         ) from None
-    except ValueError as error:
-        raise ExportError(f"{path} is not JSON ({error}): export the task again.") from None
-    if not isinstance(about, dict) or about.get("task") not in KINDS or "settings" not in about:
-        raise ExportError(f"{path} describes no task that can be served, which are {', '.join(KINDS)}.")
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read ({error!s:.200}): export the task again.") from None
+    if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
+        raise ExportError(f"{path} describes no task that can be served: export the task again.")
+    _check(about, str(path))
     return about
+
+
+def _check(about: dict[str, Any], source: str) -> None:
+    """Raise `ExportError` for what `export.json` cannot have said when it was written."""
+    settings = about["settings"]
+    require_choice("task", about.get("task"), KINDS, source, ExportError)
+    require_whole("max_length", about.get("max_length"), 1, source=source, error=ExportError)
+    require_whole("maxlen", settings.get("maxlen"), 3, about["max_length"], source, ExportError)
+    if not (about["task"] == "TextClassifier" and settings.get("regression")):
+        _check_names("labels", settings.get("labels"), source)
+    if settings.get("multi_label") and not isinstance(settings.get("threshold"), int | float):
+        raise ExportError(f"{source} gives the threshold {settings.get('threshold')!r:.80}: export the task again.")
+    if about["task"] != "Tagger":
+        return
+    require_choice("method", settings.get("method"), _BY_TAGS + _BY_SCORES, source, ExportError)
+    if settings.get("tags") is None:
+        require_choice("scheme", settings.get("scheme"), SCHEMES, source, ExportError)
+    tags = settings.get("tags") or tag_set(settings["labels"], settings["scheme"])
+    _check_names("tags", tags, source)
+    if settings["method"] == "crf":
+        try:
+            shape = np.asarray(about.get("transitions"), "float32").shape
+        except (TypeError, ValueError):
+            shape = ()
+        if shape != (len(tags), len(tags)):
+            raise ExportError(f"{source} has no number for each pair of {len(tags)} tags: export the task again.")
+
+
+def _check_names(what: str, names: Any, source: str) -> None:
+    known = names if isinstance(names, list) else []
+    if not known or not all(isinstance(name, str | int) for name in known) or len(set(known)) < len(known):
+        raise ExportError(f"{source} gives the {what} {names!r:.80}, not different names: export the task again.")
 
 
 def viterbi(emissions: np.ndarray, transitions: np.ndarray) -> np.ndarray:
@@ -213,7 +285,16 @@ def viterbi(emissions: np.ndarray, transitions: np.ndarray) -> np.ndarray:
 def _listed(texts: Any, method: str) -> list[Any]:
     if isinstance(texts, str):
         raise DataError(f"{method} takes a list of texts, not one: use {method}([{texts[:20]!r}]).")
-    return list(texts)
+    texts = list(texts)
+    for number, text in enumerate(texts):
+        for part in text if isinstance(text, list | tuple) else [text]:
+            try:
+                part.encode()
+            except UnicodeEncodeError:
+                raise DataError(f"Text {number} holds half of a character (a lone surrogate): {part!r:.60}.") from None
+            except AttributeError:
+                raise DataError(f"Text {number} is {part!r:.60}, not a string.") from None
+    return texts
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -35,7 +35,10 @@ class OnnxProgram:
         options.intra_op_num_threads = threads or 0
         # Lengths change from batch to batch, so that patterns of memory are of no use.
         options.enable_mem_pattern = False
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # it has no class of its own for what cannot be read
+            raise _damaged(path, error) from None
         self._inputs = {value.name for value in self._session.get_inputs()}
 
     def __call__(self, token_ids: np.ndarray, segment_ids: np.ndarray) -> list[np.ndarray]:
@@ -57,7 +60,10 @@ class LiteRTProgram:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise _missing("ai-edge-litert") from None
-        self._interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
+        except Exception as error:  # it has no class of its own for what cannot be read
+            raise _damaged(path, error) from None
         self._run = self._interpreter.get_signature_runner()
         self._inputs = set(self._run.get_input_details())
         self._turn = Lock()
@@ -106,6 +112,10 @@ def outputs_in_order(program: Program, inputs: Any, batch_size: int, pad_id: int
         for row, output in zip(rows, program(*columns)[0], strict=True):
             outputs[row] = output
     return outputs
+
+
+def _damaged(path: Path, error: Exception) -> ExportError:
+    return ExportError(f"{path} cannot be opened ({error!s:.200}): export the task again.")
 
 
 def _missing(package: str) -> ExportError:

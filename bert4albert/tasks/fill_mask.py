@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import keras
 import numpy as np
@@ -101,6 +101,12 @@ class FillMask:
             [self._best(of_mask, top_k) for of_mask in of_text[: len(places)]]
             for of_text, places in zip(probabilities, masks, strict=True)
         ]
+
+    def export(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Raise `ExportError`, which says what can be exported."""
+        from bert4albert.export.exporting import refusal
+
+        raise refusal("FillMask", "since its answers are words for each [MASK], which have no form in an export yet")
 
     def _best(self, probabilities: Any, top_k: int) -> list[Filling]:
         order = np.argsort(-probabilities, kind="stable")[:top_k]

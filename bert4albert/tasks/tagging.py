@@ -20,9 +20,7 @@ from bert4albert.tasks.hugging_face_tasks import tagger_from_hf, tagger_head
 from bert4albert.tasks.tagging_methods import METHODS
 from bert4albert.tasks.task import Task
 from bert4albert.text import Tokenizer
-from bert4albert.text.spans import Entity, TokenizedTexts, precision_recall_f1, spans_of_tags, tag_set
-
-SCHEMES = ("BIO", "BIOES")
+from bert4albert.text.spans import SCHEMES, Entity, TokenizedTexts, precision_recall_f1, spans_of_tags, tag_set
 
 
 class Tagger(Task):

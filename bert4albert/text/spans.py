@@ -10,6 +10,7 @@ import numpy as np
 
 from bert4albert.text.tokenizer import Tokenizer
 
+SCHEMES = ("BIO", "BIOES")
 _PREFIXES = ("O", "B", "I", "M", "E", "S")
 _SENTENCE_ENDS = "。！？；!?;\n"
 

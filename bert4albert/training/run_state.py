@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +16,18 @@ import numpy as np
 from keras import ops
 
 from bert4albert.backend import random_state, set_random_state
-from bert4albert.errors import ConfigError, DataError
+from bert4albert.errors import ConfigError, DataError, require_whole
 from bert4albert.files import write_atomically
 
 if TYPE_CHECKING:
     from bert4albert.training.evaluator import Evaluator
 
 _STATE_FILE = "state.npz"
+# What NumPy's and the standard library's readers raise for files that are not what they were.
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, RecursionError, MemoryError),
+    *(NotImplementedError, RuntimeError, SyntaxError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 class RunState(keras.callbacks.Callback):
@@ -129,7 +136,14 @@ class RunState(keras.callbacks.Callback):
             self.epoch, self.finished = self._progress["epoch"], self._progress["finished"]
             self.history = self._progress["history"]
             self.stopped = self._progress["stopped"]
-        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            require_whole("epoch", self.epoch, 0, error=DataError)
+            curves = [[*map(float, values)] for values in self.history.values()]
+            if not isinstance(facts, dict) or any(len(values) > self.epoch for values in curves):
+                raise ValueError("its parts contradict each other")
+            if self.evaluator is not None and not self.finished:
+                best, epoch = (self._progress["evaluator"][name] for name in ("best", "best_epoch"))
+                self._check_best(best, epoch)
+        except _UNREADABLE as error:
             raise DataError(f"{self.path} is damaged ({error!s:.100}): delete it to begin anew.") from None
         different = [name for name in {**facts, **self.facts} if facts.get(name) != self.facts.get(name)]
         if different:
@@ -139,8 +153,16 @@ class RunState(keras.callbacks.Callback):
                 "with, or another folder."
             )
 
+    def _check_best(self, best: Any, epoch: Any) -> None:
+        """Raise `DataError` or `TypeError` for what no evaluator has been at."""
+        require_whole("best_epoch", epoch, 0, self.epoch - 1, error=DataError)
+        float(best)
+
     def _fill(self, owner: str, variables: Sequence[Any]) -> None:
-        arrays = self._list(owner)
+        try:
+            arrays = self._list(owner)
+        except ValueError as error:  # a number in a name that is none
+            raise DataError(f"{self.path} is damaged ({error!s:.100}): delete it to begin anew.") from None
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
             raise DataError(f"{self.path} is of another {owner}: give what the run was begun with, or another folder.")
         for variable, array in zip(variables, arrays, strict=True):

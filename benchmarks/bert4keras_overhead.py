@@ -34,8 +34,8 @@ def classifiers(config: dict, jit: bool) -> dict[str, keras.Model]:
     """Return the two compiled models, native first, with equal weights."""
     dropouts = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # so that losses can be compared
     config = {**config, **dropouts, "hidden_act": "gelu_tanh"}
-    native = build_model(config, sharing="unshared")
-    weights = {name: keras.ops.convert_to_numpy(weight) for name, weight in native.named_weights()}
+    weights = {name: keras.ops.convert_to_numpy(weight) for name, weight in build_model(config).named_weights()}
+    native = build_model(config, weights, sharing="unshared")
     old = build_transformer_model(config, weights, model="albert_unshared", return_keras_model=False)
     trunks = {"native": (native.inputs, native.output), "bert4keras": (old.model.inputs, old.model.output)}
     optimizers = {"native": keras.optimizers.Adam, "bert4keras": Adam}

@@ -21,7 +21,7 @@ set_gelu("tanh")
 
 max_p_len, max_q_len, max_a_len = 32, 16, 8
 batch_size = 8
-epochs = 6
+epochs = 5
 
 folder = model_folder("albert_tiny_zh")
 
@@ -39,7 +39,7 @@ for i, (person, place, thing) in enumerate(itertools.product(people, places, thi
     question, answer = asked[i % 3]
     every.append({"question": question, "answer": answer, "passages": [passage, elsewhere[i % len(elsewhere)]]})
 chosen = np.random.permutation(len(every))
-train_data, valid_data = ([every[i] for i in part] for part in (chosen[:104], chosen[104:]))
+train_data, valid_data = ([every[i] for i in part] for part in (chosen[:104], chosen[104:112]))
 
 
 class data_generator(DataGenerator):  # noqa: N801  (as scripts for bert4keras name it)

@@ -96,6 +96,11 @@ def extract_subject(inputs):
     return K.concatenate([start, end], 2)[:, 0]
 
 
+def squared_sigmoid(x):
+    """Return a probability that is nearer to 0 at the start, since few tokens begin or end a subject."""
+    return K.sigmoid(x) ** 2
+
+
 bert = build_transformer_model(
     str(folder / "config.json"), str(folder / "model.safetensors"), model="albert_unshared", return_keras_model=False
 )
@@ -103,8 +108,7 @@ subject_labels = Input(shape=(None, 2), name="Subject-Labels")
 subject_ids = Input(shape=(2,), name="Subject-Ids")
 object_labels = Input(shape=(None, len(predicates), 2), name="Object-Labels")
 
-output = Dense(units=2, activation="sigmoid", kernel_initializer=bert.initializer)(bert.model.output)
-subject_preds = Lambda(lambda x: x**2)(output)
+subject_preds = Dense(units=2, activation=squared_sigmoid, kernel_initializer=bert.initializer)(bert.model.output)
 subject_model = Model(bert.model.inputs, subject_preds)
 
 # Before its last norm, so that a norm of the subject's can take its place.

@@ -132,3 +132,18 @@ def test_every_task_example_trains_on_real_data_and_prints_its_table(shared, tmp
     assert (tmp_path / "out" / "report.md").is_file()
     assert (tmp_path / "saved" / "task.json").is_file()
     assert f"saved     {tmp_path / 'saved'}" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("sentiment", r"final test acc: [01]\.\d+"),
+        ("sequence_labeling", r"科学院的陈立下周去青岛开会。 \["),
+        ("relation_extraction", r"陈立生于昆明，后来写了《旧城》。 \["),
+        ("title_generation", r"titles word for word: \d+ of 16"),
+        ("reading_comprehension", r"right answers: \d+ of 8"),
+    ],
+)
+def test_whole_scripts_in_the_old_style_run_without_arguments(tmp_path, monkeypatch, name, last):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(last, run_example(f"bert4keras/{name}"))

@@ -25,7 +25,7 @@ _FAILURES = (
     ValueError,
 )
 # The directory of 40,000 members with usual names; a longer one takes seconds to read.
-_MOST_DIRECTORY_BYTES = 4 * 2**20
+_MOST_DIRECTORY_BYTES = 2 * 2**20
 _SLACK = 64 * 2**20
 
 

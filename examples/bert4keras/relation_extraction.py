@@ -24,7 +24,7 @@ set_gelu("tanh")
 
 maxlen = 48
 batch_size = 8
-epochs = 6
+epochs = 3
 
 folder = model_folder("albert_tiny_zh")
 predicates = ["作者", "出生地", "创始人", "总部地点"]
@@ -49,7 +49,7 @@ for (pattern, relations), person, place, book, company in itertools.product(patt
     spo_list = [(names[s], p, names[o]) for s, p, o in relations]
     every.append({"text": pattern.format(**names), "spo_list": spo_list})
 chosen = np.random.permutation(len(every))
-train_data, valid_data = ([every[i] for i in part] for part in (chosen[:320], chosen[320:350]))
+train_data, valid_data = ([every[i] for i in part] for part in (chosen[:200], chosen[200:220]))
 
 
 def search(pattern, sequence):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from keras.layers import Dense, Lambda
+from keras.layers import Dense, GlobalAveragePooling1D
 
 import bert4albert
 from bert4albert.bert4keras.backend import set_gelu
@@ -21,9 +21,9 @@ set_gelu("tanh")
 
 model_type = "albert_unshared"  # 'albert' shares one block among all depths, as the checkpoint does
 num_classes = 2
-maxlen = 64
+maxlen = 48
 batch_size = 16
-train_count, valid_count, test_count = 320, 64, 64
+train_count, valid_count, test_count = 256, 48, 48
 epochs = 2
 
 folder = model_folder("albert_tiny_zh")
@@ -66,14 +66,14 @@ valid_generator = data_generator(load_data("valid.tsv", valid_count), batch_size
 test_generator = data_generator(load_data("test.tsv", test_count), batch_size)
 
 bert = build_transformer_model(config_path, checkpoint_path, model=model_type, return_keras_model=False)
-output = Lambda(lambda x: x[:, 0], name="CLS-token")(bert.model.output)
+output = GlobalAveragePooling1D()(bert.model.output)  # over the tokens that are no padding
 output = Dense(units=num_classes, activation="softmax", kernel_initializer=bert.initializer)(output)
 model = keras.models.Model(bert.model.input, output)
 
 AdamLR = extend_with_piecewise_linear_lr(Adam, name="AdamLR")
 model.compile(
     loss="sparse_categorical_crossentropy",
-    optimizer=AdamLR(learning_rate=2e-4, lr_schedule={10: 1, 40: 0.1}),
+    optimizer=AdamLR(learning_rate=3e-4, lr_schedule={8: 1, 32: 0.1}),
     metrics=["accuracy"],
 )
 

@@ -82,7 +82,7 @@ model = build_transformer_model(
 )
 output = CrossEntropy(2)([*model.inputs, *model.outputs])
 train_model = Model(model.inputs, output)
-train_model.compile(optimizer=Adam(5e-4))
+train_model.compile(optimizer=Adam(6e-4))
 
 
 class AutoTitle(AutoRegressiveDecoder):

@@ -1,5 +1,7 @@
 """`build_transformer_model` gives the numbers of bert4keras, in the shapes and under the names that scripts use."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -238,6 +240,15 @@ def test_weights_that_a_checkpoint_lacks_are_told(golden):
     files = golden("google_bert")
     with pytest.raises(CheckpointError, match="does not fit"):
         build_transformer_model(str(files.config), str(files.checkpoint), num_hidden_layers=4)
+
+
+@pytest.mark.parametrize("model", ["albert", "albert_unshared"])
+def test_groups_that_the_config_does_not_know_are_told(golden, tmp_path, model):
+    files = golden("google_albert_groups")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(files.config.read_text()) | {"num_hidden_groups": 1}))
+    with pytest.raises(CheckpointError, match="groups of 1 layers, its config 1 of 1: set num_hidden_groups to"):
+        build_transformer_model(str(config), str(files.checkpoint), model=model)
 
 
 def test_a_compiled_model_is_still_loaded_with_its_optimizer(tmp_path):

@@ -14,7 +14,8 @@ from bert4albert.bert4keras import parts
 from bert4albert.bert4keras.backend import gelu_now
 from bert4albert.build import fill
 from bert4albert.checkpoint.resolve import open_source, resolve
-from bert4albert.errors import ConfigError
+from bert4albert.config import ModelConfig
+from bert4albert.errors import CheckpointError, ConfigError
 from bert4albert.heads import FirstToken
 from bert4albert.layers.base import initializer, weights_follow
 from bert4albert.model import Trunk
@@ -80,7 +81,7 @@ class BERT:
         self.config, self._plan = resolve(source, self.model_name, **settings)
         if self.config.has_adapters or self.config.remat:
             raise ConfigError("depth_lora, depth_bias and remat are not offered here; use bert4albert.build_model.")
-        _check(self._plan)
+        _check(self._plan, source, self.config)
         self.vocab_size, self.hidden_size = self.config.vocab_size, self.config.hidden_size
         self.embedding_size, self.intermediate_size = self.config.embedding_size, self.config.intermediate_size
         self.num_attention_heads = self.config.num_attention_heads
@@ -249,8 +250,10 @@ class BERT:
         source = open_source(values, checkpoint)
         if self.keep_tokens is not None or added:
             values["vocab_size"] = _file_vocabulary(source) or self.vocab_size - added
-        _, plan = resolve(source, self.model_name, keep_tokens=self.keep_tokens, compound_tokens=self.compound_tokens)
-        _check(plan)
+        config, plan = resolve(
+            source, self.model_name, keep_tokens=self.keep_tokens, compound_tokens=self.compound_tokens
+        )
+        _check(plan, source, config)
         assert plan is not None  # the source has a checkpoint
         fill(self.trunk, plan)
 
@@ -317,10 +320,20 @@ def _heads(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: gelu_now() for key in ("with_pool", "with_mlm", "hidden_act") if settings.get(key) == "gelu"}
 
 
-def _check(plan: Any) -> None:
-    """Raise `CheckpointError` for weights that the checkpoint lacks; as in bert4keras it may hold more."""
+def _check(plan: Any, source: Any, config: ModelConfig) -> None:
+    """Raise `CheckpointError` for weights that the checkpoint lacks; as in bert4keras it may hold more.
+
+    It may not hold more groups of layers: all layers would be filled from the first ones.
+    """
     if plan is None:
         return
+    own = config.num_hidden_groups, config.inner_group_num
+    found = source.dialect.groups_in(source.file.tensors) if "{group}" in source.dialect.block_prefix else own
+    if found != own:
+        raise CheckpointError(
+            f"{source.file.path} has {found[0]} groups of {found[1]} layers, its config {own[0]} of {own[1]}: set "
+            f"num_hidden_groups to {found[0]} and inner_group_num to {found[1]} in the config."
+        )
     plan.report.exempt |= dict.fromkeys(plan.report.unexpected, "not part of this model")
     plan.report.unexpected.clear()
     plan.check()

@@ -102,13 +102,14 @@ def test_the_loss_is_one_minus_the_cosine_plus_the_divergence_of_the_similaritie
     kernel, bias = training.get_layer("vector").get_weights()
     predicted = mean @ kernel + bias
     predicted /= np.linalg.norm(predicted, axis=1, keepdims=True)
+    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
 
     def log_shares(vectors):
         cosines = vectors @ vectors.T / 0.3
         np.fill_diagonal(cosines, -np.inf)
         return cosines - np.log(np.exp(cosines).sum(axis=1, keepdims=True))
 
-    expected, found = log_shares(passages.vectors.astype("float64")), log_shares(predicted)
+    expected, found = log_shares(passages.vectors.astype("float64")), log_shares(mean)
     others = ~np.eye(9, dtype=bool)
     divergence = (np.exp(expected) * np.where(others, expected - found, 0)).sum(axis=1).mean()
     cosine = (predicted * passages.vectors).sum(axis=1).mean()

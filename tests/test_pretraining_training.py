@@ -184,7 +184,6 @@ def test_fixed_masks_of_32_sequences_are_learnt_by_heart():
 
 
 @pytest.mark.once
-@pytest.mark.eager
 def test_an_interrupted_run_reaches_the_same_weights(tmp_path, corpus, monkeypatch, whole):
     # Before the first checkpoint, then right after the next one.
     for at, saved in ((2, 0), (5, 4)):

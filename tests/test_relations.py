@@ -225,7 +225,7 @@ def test_what_is_not_in_the_text_is_not_learnt_and_counts_as_missed(backbone, to
     extractor = RelationExtractor(backbone, tokenizer, ["导演"], maxlen=32)
     example = ("《红》由王芳执导。", [("长江图", "导演", "王芳"), ("红", "导演", "王芳")])
     inputs, _ = extractor.columns([example], extractor.encode([example[0]]))
-    assert inputs[2] == [[(2, 2, 0, 5, 6)]]
+    assert [[tuple(map(int, relation)) for relation in row] for row in inputs[2]] == [[(2, 2, 0, 5, 6)]]
     assert extractor.score([example], [[Relation("红", "导演", "王芳", (1, 2), (4, 6))]])["recall"] == 0.5
 
 

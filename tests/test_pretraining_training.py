@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 from support.gradients import to_numpy
-from support.models import untidy
+from support.models import TINY, untidy
 from test_pretraining_data import tokenizer, write_corpus
 
 from bert4albert import build_model
@@ -33,15 +33,8 @@ from bert4albert.pretraining.training import build_training, pretrain, shrink_em
 from bert4albert.text import Tokenizer
 
 VOCABULARY = list(tokenizer().vocab)
-CONFIG = {
+CONFIG = TINY | {
     "vocab_size": len(VOCABULARY),
-    "embedding_size": 16,
-    "hidden_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 80,
-    "max_position_embeddings": 64,
-    "num_hidden_groups": 1,
     # On PyTorch Keras draws dropout from PyTorch's own generator, which is no part of a run's state.
     "hidden_dropout_prob": 0.0 if keras.backend.backend() == "torch" else 0.1,
 }

@@ -157,6 +157,33 @@ def test_copies_are_let_go_without_compiling_again():
     assert not any(map(all_equal, copies(trunk, "kernel").values()))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about TensorFlow's optimizer of graphs")
+def test_large_copies_train_on_after_they_are_let_go():
+    config = {"vocab_size": 21128, "hidden_size": 312, "num_hidden_layers": 4, "intermediate_size": 1248}
+    config |= {"num_attention_heads": 12, "embedding_size": 128, "num_hidden_groups": 1}
+    weights = {name: to_numpy(weight) for name, weight in build_model(config).named_weights()}
+    trunk = build_model(config, weights, sharing="unshared")
+    model = keras.Model(trunk.inputs, keras.layers.Dense(3)(trunk.output[:, 0]))
+    tokens = RANDOM.integers(5, 21128, (32, 128)).astype("int32")
+    compiled(model, GradualUnsharing(adamw(1e-4), trunk, {0: "shared", 1: "unshared"}))
+    for _ in range(4):
+        assert np.isfinite(model.train_on_batch([tokens, 0 * tokens], np.arange(32) % 3))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about TensorFlow's optimizer of graphs")
+def test_gradients_are_not_summed_by_additions_that_tensorflow_would_gather():
+    """In large models such a sum inside a branch that is not taken makes the next step fail."""
+    import tensorflow as tf
+
+    from bert4albert.training.gradual_unsharing import _sums
+
+    weights = [keras.Variable(np.zeros((5, 3))) for _ in range(4)]
+    graph = tf.function(lambda *gradients: _sums([weights], weights, list(gradients)))
+    operations = graph.get_concrete_function(*[tf.TensorSpec((5, 3))] * 4).graph.get_operations()
+    assert not [operation.name for operation in operations if operation.type.startswith("Add")]
+
+
 @pytest.mark.parametrize("name", each(*NAMES))
 def test_one_step_is_that_of_the_shared_model_whatever_the_optimizer(name):
     """On gradients of copies that add up to those of the shared block, also where several batches make a step."""

@@ -141,9 +141,9 @@ def _sums(groups: Groups, tied: list[Any], gradients: list[Any]) -> list[Any]:
     """Return the gradients of the tied weights, with the sum over its group for each weight in one."""
     summed = {id(weight): gradient for weight, gradient in zip(tied, gradients, strict=True)}
     for group in groups:
-        total = summed[id(group[0])]
-        for weight in group[1:]:
-            total = total + summed[id(weight)]
+        # Not by `+`: TensorFlow makes one accumulator of a row of additions, which inside a `switch` outlives the
+        # step in a branch that is not taken, and the next step fails ("AlreadyExists ... tmp_var"; large models only).
+        total = ops.sum(ops.stack([summed[id(weight)] for weight in group]), axis=0)
         summed |= {id(weight): total for weight in group}
     return list(summed.values())
 

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 import pytest
 from support.gradients import to_numpy
+from support.models import TINY
 
-from bert4albert import ConfigError, build_model
+from bert4albert import ConfigError, Tokenizer, build_model
+from bert4albert.tasks import TextClassifier
 from bert4albert.training import (
     Evaluator,
     MovingAverage,
@@ -306,3 +308,19 @@ def test_importing_tasks_and_training_loads_no_backend():
         "print([name for name in ('keras', 'tensorflow', 'jax', 'torch') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow traces a step")
+def test_fit_of_a_task_traces_its_step_once(monkeypatch):
+    traces = []
+    train_step = keras.Model.train_step
+
+    def counted(model, data):
+        traces.append(model)
+        return train_step(model, data)
+
+    monkeypatch.setattr(keras.Model, "train_step", counted)
+    tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abc"])
+    task = TextClassifier(build_model(TINY | {"num_hidden_layers": 1}), tokenizer, maxlen=16)
+    task.fit([("a b", "x"), ("b c a", "y"), ("c", "x")], batch_size=2, epochs=1, verbose=0)
+    assert len(traces) == 1

@@ -6,6 +6,7 @@ Fine-tunes the embedded model shared and unshared, two seeds each, on 600 short 
 others show: a table, three sentences, pictures. A comparison that was stopped goes on when it is called again.
 """
 
+import os
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,8 @@ def main() -> None:
     parser.add_argument("--points", nargs="+", default=["shared", "unshared"], help="also groups:2, lora:8, ...")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each point")
     parser.add_argument("--epochs", type=int, default=3, help="times through the examples")
-    parser.add_argument("--workers", type=int, help="processes that share the runs; default: this one alone")
+    cores = min(os.cpu_count() or 1, 2)  # More than half of a run is setting TensorFlow up, on one core.
+    parser.add_argument("--workers", type=int, default=cores, help="processes that share the runs")
     parser.add_argument("--out", type=Path, default=Path("compared_reviews"), help="folder of the results")
     arguments = parser.parse_args()
     require_folder(arguments.out, "--out")

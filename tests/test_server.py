@@ -229,7 +229,22 @@ def test_a_full_queue_and_a_bad_text_are_the_askers_alone():
     assert isinstance(results[2], DataError)
     assert results[3] == ["D"]
     assert isinstance(results[4], BusyError)
-    assert batches[0] == ["a", "b", "c", "bad", "d"]
+    assert sorted(batches[0]) == ["a", "b", "bad", "c", "d"]
+
+
+def test_those_are_joined_that_are_as_long_as_the_one_that_came_first():
+    from bert4albert.server.joining import Joiner
+
+    batches = []
+
+    async def run():
+        joiner = Joiner(lambda texts: batches.append(list(texts)) or list(texts), window=0.02, most=2)
+        joiner.start()
+        await asyncio.gather(*map(joiner.ask, [["aaa"], ["b"], ["cccc"], ["dd"]]))
+        await joiner.stop()
+
+    asyncio.run(run())
+    assert batches == [["aaa", "cccc"], ["b", "dd"]]
 
 
 def test_a_lone_request_waits_at_most_the_window():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -31,7 +32,7 @@ class Limits:
     """
 
     window: float = 0.003
-    batch_size: int = 16
+    batch_size: int = 8
     queue: int = 1024
     characters: int = 10_000
     texts: int = 256
@@ -79,12 +80,9 @@ def make_app(task: Any, name: str, limits: Limits) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        joiners[False] = Joiner(
-            lambda texts: task.predict(texts, batch_size=limits.batch_size), limits.window, queue=limits.queue
-        )
-        joiners[True] = Joiner(
-            lambda texts: _with_probabilities(task, texts, limits.batch_size), limits.window, queue=limits.queue
-        )
+        size = limits.batch_size
+        for probabilities, answer in (False, _answers), (True, _with_probabilities):
+            joiners[probabilities] = Joiner(partial(answer, task, size), limits.window, size, limits.queue)
         for joiner in joiners.values():
             joiner.start()
         yield
@@ -154,7 +152,11 @@ async def _misunderstood(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": printable("; ".join(found)).encode(errors="replace").decode()}, 422)
 
 
-def _with_probabilities(task: Any, texts: Any, batch_size: int) -> list[tuple[Any, dict[str, float]]]:
+def _answers(task: Any, batch_size: int, texts: Any) -> list[Any]:
+    return list(task.predict(texts, batch_size=batch_size))
+
+
+def _with_probabilities(task: Any, batch_size: int, texts: Any) -> list[tuple[Any, dict[str, float]]]:
     answers, probabilities = (
         task.predict(texts, batch_size=batch_size),
         task.predict_proba(texts, batch_size=batch_size),

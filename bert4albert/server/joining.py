@@ -29,17 +29,17 @@ class _Waiting:
 class Joiner:
     """Answers requests in the order in which they came, several at once.
 
-    One thread computes. What comes while it does waits for its end and is taken together; what comes while it is idle
-    waits at most the window for company.
+    One thread computes. What comes while it does waits for its end and is taken together with what is about as long;
+    what comes while it is idle waits at most the window for company.
 
     Arguments:
         answer: texts -> answers, as the `predict` of a task; sorts texts by length itself.
         window: seconds that a lone request waits at most; 0 for every request on its own.
-        most: texts that are taken together.
+        most: texts that are taken together; few, so that answers are sent while the next ones are computed.
         queue: texts that may wait.
     """
 
-    def __init__(self, answer: Answer, window: float = 0.003, most: int = 64, queue: int = 1024) -> None:
+    def __init__(self, answer: Answer, window: float = 0.003, most: int = 8, queue: int = 1024) -> None:
         self._answer = answer
         self._window, self._most, self._queue = window, most, queue
         self._waiting: list[_Waiting] = []
@@ -115,17 +115,15 @@ class Joiner:
                     entry.answers.set_result(result)
 
     def _take(self) -> list[_Waiting]:
-        """Return the requests to answer next: those that came first, of one kind, up to `most` texts."""
+        """Return the requests to answer next: the one that came first, and those of its kind most like it in length."""
         first = self._waiting[0]
-        batch, size, rest = [first], len(first.texts), []
-        for entry in self._waiting[1:]:
-            joins = self._window > 0 and size + len(entry.texts) <= self._most and _kind(entry) == _kind(first)
-            if joins:
+        batch, size = [first], len(first.texts)
+        for entry in sorted(self._waiting[1:], key=lambda entry: abs(_length(entry) - _length(first))):
+            if self._window > 0 and size + len(entry.texts) <= self._most and _kind(entry) == _kind(first):
                 batch.append(entry)
                 size += len(entry.texts)
-            else:
-                rest.append(entry)
-        self._waiting = rest
+        taken = set(map(id, batch))
+        self._waiting = [entry for entry in self._waiting if id(entry) not in taken]
         self._count -= size
         if self._count < self._most:
             self._full.clear()
@@ -140,6 +138,11 @@ class Joiner:
                 return [error]
         # One of them is to blame; the others get their answers.
         return [self._answer_all([texts])[0] for texts in requests]
+
+
+def _length(entry: _Waiting) -> int:
+    """Return the characters of the longest text of a request, up to which the others of its batch are filled."""
+    return max(len(text) if isinstance(text, str) else sum(map(len, text)) for text in entry.texts)
 
 
 def _kind(entry: _Waiting) -> bool:

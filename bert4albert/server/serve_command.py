@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
         "--window", type=float, default=3.0, metavar="MS", help="a lone request waits so long for others"
     )
     parser.add_argument("--no-joining", action="store_true", help="answer every request on its own")
-    parser.add_argument("--batch-size", type=int, default=16, help="texts of similar length computed at once")
+    parser.add_argument("--batch-size", type=int, default=8, help="texts of similar length computed at once")
     parser.add_argument("--queue", type=int, default=1024, help="texts that may wait; beyond, the answer is 503")
     parser.add_argument("--max-characters", type=int, default=10_000, help="of a text; beyond, the answer is 413")
     parser.add_argument("--max-texts", type=int, default=256, help="of a request; beyond, the answer is 413")

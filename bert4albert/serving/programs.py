@@ -35,6 +35,8 @@ class OnnxProgram:
         options.intra_op_num_threads = threads or 0
         # Lengths change from batch to batch, so that patterns of memory are of no use.
         options.enable_mem_pattern = False
+        # Waiting threads that spin take the cores from whoever brings the next texts.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # it has no class of its own for what cannot be read

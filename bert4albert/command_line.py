@@ -64,7 +64,7 @@ def run_command(name: str, work: Callable[[], Any]) -> int:
 def start_keras() -> None:
     """Import Keras in a process that is the command's own, without what TensorFlow says when it starts.
 
-    Settings that the user has made stay. Errors, and all that is said later, are shown.
+    Settings that the user has made stay. Errors are shown, and all but TensorFlow's own warnings that is said later.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Faster on many processors, and off by default on some.
@@ -76,6 +76,8 @@ def start_keras() -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            # A command that trains several models is warned that each is traced anew.
+            tf.get_logger().setLevel("ERROR")
 
 
 def require_folder(path: str | os.PathLike[str], option: str) -> Path:

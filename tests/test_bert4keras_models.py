@@ -178,6 +178,19 @@ def test_an_unshared_model_is_saved_with_all_its_layers(tmp_path, batch):
     np.testing.assert_array_equal(bert.model.predict([batch.token_ids % 61, batch.segment_ids]), before)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("kept", [{"keep_tokens": [0, 3, 60, 7]}, {"compound_tokens": [[5, 9], [60]]}])
+def test_chosen_words_may_be_loaded_after_compiling(build, golden, batch, kept):
+    at_once, _ = build("albert", **kept)
+    files = golden("google_albert")
+    bert = build_transformer_model(str(files.config), None, "albert", return_keras_model=False, **kept)
+    bert.load_weights_from_checkpoint(str(files.checkpoint))
+    inputs = [batch.token_ids % 4, batch.segment_ids]
+    np.testing.assert_array_equal(bert.model.predict(inputs), at_once.predict(inputs))
+    with pytest.raises(CheckpointError, match="word_embeddings, whose rows"):
+        bert.load_weights_from_checkpoint({"bert/encoder/transformer/group_0/inner_group_0/x": np.ones(3)})
+
+
 def test_a_condition_changes_nothing_at_first(batch):
     condition = keras.Input((7,))
     settings = {"layer_norm_cond_hidden_size": 5, "layer_norm_cond_hidden_act": "swish"}

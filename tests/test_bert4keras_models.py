@@ -11,6 +11,7 @@ from bert4albert.backend import register
 from bert4albert.bert4keras import layers as old_layers
 from bert4albert.bert4keras.backend import search_layer, set_gelu
 from bert4albert.bert4keras.models import BERT, build_transformer_model, extend_with_language_model
+from bert4albert.bert4keras.optimizers import name_of
 from bert4albert.bert4keras.snippets import AutoRegressiveDecoder
 from bert4albert.config import ModelConfig
 from bert4albert.errors import CheckpointError, ConfigError
@@ -154,6 +155,14 @@ def test_layers_and_weights_are_those_that_scripts_know():
     assert [tensor.dtype for tensor in model.inputs] == ["float32", "float32"]
     with pytest.raises(ConfigError, match="called 3 times"):
         norm.get_output_at(3)
+
+
+@pytest.mark.once
+def test_optimizers_know_weights_by_their_old_names():
+    model = build_transformer_model(**SIZES, with_mlm=True)
+    names = {name_of(weight) for weight in model.weights}
+    assert {"Embedding-Norm/beta", "Transformer-2-FeedForward/bias", "MLM-Norm/gamma", "MLM-Bias/beta"} <= names
+    assert "MLM-Bias/bias" not in names  # excluding "bias" from decay never excluded it
 
 
 def test_a_model_is_read_back_as_it_was_saved(tmp_path, batch):

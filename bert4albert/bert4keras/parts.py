@@ -8,7 +8,7 @@ implicit mask by which layers of scripts go; attention itself gets its mask as a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -30,6 +30,7 @@ class Part(ConfiguredLayer):
     """
 
     is_from_bert4keras = True
+    other_names: ClassVar[dict[str, str]] = {}  # of weights whose names in bert4keras differ
 
     def __init__(self, config: Any, trunk_layers: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -50,7 +51,8 @@ class Part(ConfiguredLayer):
                 layer.build(inputs_shape)
         self.built = True
         for weight in self.weights:
-            weight.keras2_name = f"{self.name}/{weight.name}"  # optimizers of scripts look for words in it
+            name = self.other_names.get(weight.name, weight.name)
+            weight.keras2_name = f"{self.name}/{name}"  # optimizers of scripts look for words in it
 
     def compute_output_shape(self, shape: Any, *_: Any) -> Any:
         """Return the input's shape."""
@@ -321,6 +323,8 @@ class DensePart(Part):
 @register
 class WordBias(Part):
     """'MLM-Bias': adds the bias of each word."""
+
+    other_names: ClassVar[dict[str, str]] = {"bias": "beta"}
 
     def new_layers(self) -> dict[str, Any]:
         """Return a new head."""

@@ -131,6 +131,8 @@ def _without_workers(original: Callable[..., Any], *args: Any, **kwargs: Any) ->
 def _with_tuples(original: Callable[..., Any], self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
     # A tuple is inputs and targets, and a list as well, but to `predict`: there it is inputs.
     alone = original.__name__ == "predict"
+    if original.__name__ == "fit" and inspect.isgenerator(x) and not args:
+        kwargs.setdefault("shuffle", False)  # Keras 3 warns that it does not shuffle batches
     x = _batches(self, x, alone)
     if kwargs.get("validation_data") is not None:
         kwargs["validation_data"] = _batches(self, kwargs["validation_data"], alone)

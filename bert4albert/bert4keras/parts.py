@@ -39,6 +39,8 @@ class Part(ConfiguredLayer):
         self._held = tuple(name for name, layer in held.items() if layer is not None)
         for name, layer in held.items():
             setattr(self, name, layer)
+            if layer is not None:
+                layer.supports_masking = True  # it needs no mask, and Keras warns of layers that drop one
 
     def new_layers(self) -> dict[str, Any]:
         """Return new layers to run, their weights at random."""

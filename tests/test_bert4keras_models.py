@@ -11,6 +11,7 @@ from bert4albert.backend import register
 from bert4albert.bert4keras import layers as old_layers
 from bert4albert.bert4keras.backend import search_layer, set_gelu
 from bert4albert.bert4keras.models import BERT, build_transformer_model, extend_with_language_model
+from bert4albert.bert4keras.optimizers import name_of
 from bert4albert.bert4keras.snippets import AutoRegressiveDecoder
 from bert4albert.config import ModelConfig
 from bert4albert.errors import CheckpointError, ConfigError
@@ -156,6 +157,14 @@ def test_layers_and_weights_are_those_that_scripts_know():
         norm.get_output_at(3)
 
 
+@pytest.mark.once
+def test_optimizers_know_weights_by_their_old_names():
+    model = build_transformer_model(**SIZES, with_mlm=True)
+    names = {name_of(weight) for weight in model.weights}
+    assert {"Embedding-Norm/beta", "Transformer-2-FeedForward/bias", "MLM-Norm/gamma", "MLM-Bias/beta"} <= names
+    assert "MLM-Bias/bias" not in names  # excluding "bias" from decay never excluded it
+
+
 def test_a_model_is_read_back_as_it_was_saved(tmp_path, batch):
     model = untidy(build_transformer_model(**SIZES, model="albert_unshared", with_mlm=True))
     inputs = [batch.token_ids % 61, batch.segment_ids]
@@ -176,6 +185,19 @@ def test_an_unshared_model_is_saved_with_all_its_layers(tmp_path, batch):
     untidy(bert.model, 4)
     bert.load_weights_from_checkpoint(str(tmp_path / "model.ckpt"))
     np.testing.assert_array_equal(bert.model.predict([batch.token_ids % 61, batch.segment_ids]), before)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("kept", [{"keep_tokens": [0, 3, 60, 7]}, {"compound_tokens": [[5, 9], [60]]}])
+def test_chosen_words_may_be_loaded_after_compiling(build, golden, batch, kept):
+    at_once, _ = build("albert", **kept)
+    files = golden("google_albert")
+    bert = build_transformer_model(str(files.config), None, "albert", return_keras_model=False, **kept)
+    bert.load_weights_from_checkpoint(str(files.checkpoint))
+    inputs = [batch.token_ids % 4, batch.segment_ids]
+    np.testing.assert_array_equal(bert.model.predict(inputs), at_once.predict(inputs))
+    with pytest.raises(CheckpointError, match="word_embeddings, whose rows"):
+        bert.load_weights_from_checkpoint({"bert/encoder/transformer/group_0/inner_group_0/x": np.ones(3)})
 
 
 def test_a_condition_changes_nothing_at_first(batch):

@@ -9,7 +9,12 @@ from keras.models import Model
 from bert4albert.bert4keras.backend import K, search_layer
 from bert4albert.bert4keras.layers import ConditionalRandomField, EfficientGlobalPointer, LayerNormalization, Loss
 from bert4albert.bert4keras.models import build_transformer_model
-from bert4albert.bert4keras.optimizers import Adam, extend_with_exponential_moving_average
+from bert4albert.bert4keras.optimizers import (
+    Adam,
+    extend_with_exponential_moving_average,
+    extend_with_layer_adaptation,
+    extend_with_weight_decay,
+)
 from bert4albert.bert4keras.snippets import AutoRegressiveDecoder
 
 CONFIG = {
@@ -190,25 +195,85 @@ def test_pointers_learn_nothing_from_padding(ids):
 @tensorflow_only
 def test_a_train_function_is_replaced(ids):
     model = classifier()
-    model.compile(loss="sparse_categorical_crossentropy", optimizer=Adam(1e-3))
+    model.compile(loss="kld", optimizer=Adam(1e-3))
     assert model.train_function is None
     model._make_train_function()
-    old, seen = model.train_function, []
+    old, seen, losses, wanted = model.train_function, [], [], []
     embeddings = search_layer(model.outputs[0], "Embedding-Token").embeddings
     gradients = K.gradients(model.total_loss, [embeddings])
     gradients = K.zeros_like(embeddings) + gradients[0]
     feeds = model._feed_inputs + model._feed_targets + model._feed_sample_weights
-    function = K.function(inputs=feeds, outputs=[gradients], name="embedding_gradients")
+    outputs_of = K.function(inputs=feeds, outputs=model.outputs, name="model_outputs")
+    gradients_of = K.function(inputs=feeds, outputs=[gradients], name="embedding_gradients")
 
     def train_function(inputs):
-        seen.append(function(inputs)[0])
-        return old(inputs)
+        # Virtual adversarial training: stay with what was predicted, though the words are moved.
+        outputs = outputs_of(inputs)
+        inputs = inputs[:2] + outputs + inputs[3:]
+        first = np.random.default_rng(len(seen)).normal(size=K.int_shape(embeddings))
+        K.set_value(embeddings, K.eval(embeddings) + first)
+        seen.append(gradients_of(inputs)[0])
+        moved = seen[-1] / np.sqrt((seen[-1] ** 2).sum())
+        K.set_value(embeddings, K.eval(embeddings) - first + moved)
+        wanted.append(np.mean(np.sum(outputs[0] * np.log(outputs[0] / outputs_of(inputs)[0]), axis=-1)))
+        losses.append(old(inputs)[0])
+        K.set_value(embeddings, K.eval(embeddings) - moved)
+        return losses[-1:]
 
     model.train_function = train_function
-    model.fit(forever([ids, np.zeros_like(ids)], np.zeros((4, 1))), steps_per_epoch=2, epochs=1, verbose=0)
+    inputs = [ids, np.zeros_like(ids)]
+    model.fit(forever(inputs, np.eye(3)[[0, 1, 2, 0]]), steps_per_epoch=2, epochs=1, verbose=0)
     assert len(seen) == 2
     assert np.abs(seen[0]).sum() > 0
     assert int(model.optimizer.iterations.numpy()) == 2
+    model.train_on_batch(inputs, np.eye(3)[[0, 1, 2, 0]])
+    assert len(seen) == 3
+    assert min(wanted) > 1e-4
+    np.testing.assert_allclose([losses[0], losses[2]], [wanted[0], wanted[2]], rtol=1e-3)
+
+
+@tensorflow_only
+def test_a_model_is_pretrained(ids):
+    import tensorflow as tf
+
+    def parsed(token_ids):
+        masked = K.not_equal(token_ids % 7, 0)
+        x = {
+            "Input-Token": K.switch(masked, token_ids, K.zeros_like(token_ids)),
+            "Input-Segment": K.zeros_like(token_ids, dtype="int64"),
+            "token_ids": token_ids,
+            "is_masked": K.cast(masked, K.floatx()),
+        }
+        return x, {"mlm_loss": K.zeros([1]), "mlm_acc": K.ones([1])}
+
+    def mlm_loss(inputs):
+        y_true, y_pred, mask = inputs
+        loss = K.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        return K.sum(loss * mask) / (K.sum(mask) + K.epsilon())
+
+    def mlm_acc(inputs):
+        y_true, y_pred, mask = inputs
+        acc = keras.metrics.sparse_categorical_accuracy(K.cast(y_true, K.floatx()), y_pred)
+        return K.sum(acc * mask) / (K.sum(mask) + K.epsilon())
+
+    bert = build_transformer_model(**CONFIG, with_mlm="linear", return_keras_model=False)
+    token_ids = keras.layers.Input(shape=(None,), dtype="int64", name="token_ids")
+    is_masked = keras.layers.Input(shape=(None,), dtype=K.floatx(), name="is_masked")
+    outputs = [
+        Lambda(function, name=function.__name__)([token_ids, bert.model.output, is_masked])
+        for function in (mlm_loss, mlm_acc)
+    ]
+    model = Model([*bert.model.inputs, token_ids, is_masked], outputs)
+    decayed = extend_with_layer_adaptation(extend_with_weight_decay(Adam))
+    names = {"exclude_from_weight_decay": ["Norm", "bias"], "exclude_from_layer_adaptation": ["Norm", "bias"]}
+    losses = {"mlm_loss": lambda y_true, y_pred: y_pred, "mlm_acc": lambda y_true, y_pred: K.stop_gradient(y_pred)}
+    model.compile(loss=losses, optimizer=decayed(learning_rate=1e-2, weight_decay_rate=0.01, **names), run_eagerly=True)
+    dataset = tf.data.Dataset.from_tensor_slices(ids).map(parsed).repeat().batch(4)
+    before = model.predict_on_batch(next(iter(dataset))[0])
+    history = model.fit(dataset, steps_per_epoch=1, epochs=2, verbose=0).history
+    np.testing.assert_allclose(history["mlm_loss_loss"][0], before[0], rtol=1e-5)
+    np.testing.assert_allclose(history["loss"][0], before[0] + before[1], rtol=1e-5)
+    assert history["mlm_loss_loss"][1] < history["mlm_loss_loss"][0]
 
 
 @tensorflow_only

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from bert4albert.bert4keras.symbolic import require_tensorflow
 from bert4albert.errors import ConfigError
 
 floatx = keras.config.floatx
@@ -26,13 +27,19 @@ def constant(value: Any, dtype: str | None = None, shape: Any = None, name: str 
 
 
 def zeros(shape: Any, dtype: str | None = None, name: str | None = None) -> Any:
-    """Return a variable of zeros."""
-    return variable(np.zeros([int(size) for size in shape]), dtype, name)
+    """Return a variable of zeros; a tensor inside a function that TensorFlow draws, where no variable can be made."""
+    return _filled(np.zeros, ops.zeros, shape, dtype, name)
 
 
 def ones(shape: Any, dtype: str | None = None, name: str | None = None) -> Any:
-    """Return a variable of ones."""
-    return variable(np.ones([int(size) for size in shape]), dtype, name)
+    """Return a variable of ones; a tensor inside a function that TensorFlow draws, where no variable can be made."""
+    return _filled(np.ones, ops.ones, shape, dtype, name)
+
+
+def _filled(array: Any, tensor: Any, shape: Any, dtype: str | None, name: str | None) -> Any:
+    if keras.backend.backend() == "tensorflow" and not require_tensorflow("K.zeros").executing_eagerly():
+        return tensor(shape, dtype or floatx())
+    return variable(array([int(size) for size in shape]), dtype, name)
 
 
 def get_value(x: Any) -> np.ndarray:

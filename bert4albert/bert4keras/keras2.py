@@ -9,6 +9,7 @@ method hands everything else on unchanged. Nothing of this is needed by new prog
 `fit(workers=...)`, also max_queue_size  left out: Keras 3 has no such arguments
 generators of `[a, b], y`                tuples in place of the lists; on TensorFlow batches of any length
 targets as {output's name: array}        the array, or a list, where the model's output is no dictionary
+several outputs, some a single number    get an axis before their loss is computed
 `save_weights("x.weights")`, any name    Keras 3's `.weights.h5` format under that name
 `save("x.model")`, `load_model`          Keras 3's `.keras` format under that name
 `predict([[1, 2], [0, 0]])`              lists of numbers become arrays
@@ -130,6 +131,8 @@ def _without_workers(original: Callable[..., Any], *args: Any, **kwargs: Any) ->
 def _with_tuples(original: Callable[..., Any], self: Any, x: Any = None, *args: Any, **kwargs: Any) -> Any:
     # A tuple is inputs and targets, and a list as well, but to `predict`: there it is inputs.
     alone = original.__name__ == "predict"
+    if original.__name__ == "fit" and inspect.isgenerator(x) and not args:
+        kwargs.setdefault("shuffle", False)  # Keras 3 warns that it does not shuffle batches
     x = _batches(self, x, alone)
     if kwargs.get("validation_data") is not None:
         kwargs["validation_data"] = _batches(self, kwargs["validation_data"], alone)
@@ -146,6 +149,7 @@ def _batches(model: Any, data: Any, alone: bool) -> Any:
 
 def _as_keras2_trains(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
     with training.as_compiled(self), training.replaced_function(self):
+        training.build_optimizer(self)
         return original(self, *args, **kwargs)
 
 
@@ -169,6 +173,9 @@ def _with_targets_by_name(
     if isinstance(y, dict) and not isinstance(y_pred, dict) and set(y) == set(getattr(self, "output_names", ())):
         y = [y[name] for name in self.output_names]
         y = y[0] if len(y) == 1 and not isinstance(y_pred, (list, tuple)) else y
+    if isinstance(y_pred, (list, tuple)):
+        # A loss that a layer computes may have no axis; Keras 3 asks each of several outputs how many examples it has.
+        y_pred = [keras.ops.reshape(value, (1,)) if len(value.shape) == 0 else value for value in y_pred]
     return original(self, x, y, y_pred, *args, **kwargs)
 
 

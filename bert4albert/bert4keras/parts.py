@@ -8,7 +8,7 @@ implicit mask by which layers of scripts go; attention itself gets its mask as a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -30,6 +30,7 @@ class Part(ConfiguredLayer):
     """
 
     is_from_bert4keras = True
+    other_names: ClassVar[dict[str, str]] = {}  # of weights whose names in bert4keras differ
 
     def __init__(self, config: Any, trunk_layers: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -38,6 +39,8 @@ class Part(ConfiguredLayer):
         self._held = tuple(name for name, layer in held.items() if layer is not None)
         for name, layer in held.items():
             setattr(self, name, layer)
+            if layer is not None:
+                layer.supports_masking = True  # it needs no mask, and Keras warns of layers that drop one
 
     def new_layers(self) -> dict[str, Any]:
         """Return new layers to run, their weights at random."""
@@ -50,7 +53,8 @@ class Part(ConfiguredLayer):
                 layer.build(inputs_shape)
         self.built = True
         for weight in self.weights:
-            weight.keras2_name = f"{self.name}/{weight.name}"  # optimizers of scripts look for words in it
+            name = self.other_names.get(weight.name, weight.name)
+            weight.keras2_name = f"{self.name}/{name}"  # optimizers of scripts look for words in it
 
     def compute_output_shape(self, shape: Any, *_: Any) -> Any:
         """Return the input's shape."""
@@ -321,6 +325,8 @@ class DensePart(Part):
 @register
 class WordBias(Part):
     """'MLM-Bias': adds the bias of each word."""
+
+    other_names: ClassVar[dict[str, str]] = {"bias": "beta"}
 
     def new_layers(self) -> dict[str, Any]:
         """Return a new head."""

@@ -114,6 +114,19 @@ def as_compiled(model: keras.Model) -> Iterator[None]:
             variable.trainable = not variable.trainable
 
 
+def build_optimizer(model: keras.Model) -> None:
+    """Create the optimizer's variables before TensorFlow draws the train function, which is drawn again otherwise.
+
+    Only for models from `build_transformer_model`.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if keras.backend.backend() != "tensorflow" or optimizer is None or optimizer.built:
+        return
+    if is_from_bert4keras(model) and model.trainable_variables:
+        with model.distribute_strategy.scope():
+            optimizer.build(model.trainable_variables)
+
+
 def _on_iterator(model: keras.Model, function: Callable[[list[Any]], Any]) -> Callable[[Any], dict[str, Any]]:
     def train(iterator: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(next(iter(iterator)))

@@ -243,16 +243,14 @@ class BERT:
         """
         if mapping is not None:
             raise ConfigError("A mapping of one's own is not offered here; the names of every dialect are known.")
-        values = {**self.config.to_dict(), "keep_tokens": None, "compound_tokens": None}
-        added = len(self.compound_tokens or ())
+        kept: dict[str, Any] = {"keep_tokens": self.keep_tokens, "compound_tokens": self.compound_tokens}
         # Without num_hidden_groups the names in the file say how many there are: a file of an unshared model has more.
-        del values["keep_tokens"], values["compound_tokens"], values["num_hidden_groups"]
+        left_out = {*kept, "num_hidden_groups"}
+        values = {key: value for key, value in self.config.to_dict().items() if key not in left_out}
         source = open_source(values, checkpoint)
-        if self.keep_tokens is not None or added:
-            values["vocab_size"] = _file_vocabulary(source) or self.vocab_size - added
-        config, plan = resolve(
-            source, self.model_name, keep_tokens=self.keep_tokens, compound_tokens=self.compound_tokens
-        )
+        if any(value is not None for value in kept.values()):
+            kept["vocab_size"] = _file_vocabulary(source)  # the model's own is what was left of it
+        config, plan = resolve(source, self.model_name, **kept)
         _check(plan, source, config)
         assert plan is not None  # the source has a checkpoint
         fill(self.trunk, plan)
@@ -340,9 +338,11 @@ def _check(plan: Any, source: Any, config: ModelConfig) -> None:
     plan.check_equal()
 
 
-def _file_vocabulary(source: Any) -> int | None:
-    stored = source.dialect.stored_as("embeddings/word/embeddings")
-    return None if stored is None else int(source.file.tensors[stored.name].shape[0])
+def _file_vocabulary(source: Any) -> int:
+    name = source.dialect.stored_as("embeddings/word/embeddings").name
+    if name not in source.file.tensors:
+        raise CheckpointError(f"{source.file.path} has no {name}, whose rows keep_tokens and compound_tokens choose.")
+    return int(source.file.tensors[name].shape[0])
 
 
 def _as_list(items: Any) -> list[Any]:

@@ -21,7 +21,7 @@ set_gelu("tanh")
 
 max_p_len, max_q_len, max_a_len = 32, 16, 8
 batch_size = 8
-epochs = 5
+epochs = 10
 
 folder = model_folder("albert_tiny_zh")
 

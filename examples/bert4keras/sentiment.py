@@ -23,7 +23,6 @@ model_type = "albert_unshared"  # 'albert' shares one block among all depths, as
 num_classes = 2
 maxlen = 48
 batch_size = 16
-train_count, valid_count, test_count = 256, 48, 48
 epochs = 2
 
 folder = model_folder("albert_tiny_zh")
@@ -36,14 +35,14 @@ keras.utils.set_random_seed(1)
 tokenizer = Tokenizer(dict_path, do_lower_case=True)
 
 
-def load_data(name, count):
+def load_data(name):
     """Return (text, label) pairs."""
     examples = []
     with open(str(reviews / name), encoding="utf-8") as f:
         for line in f:
             text, label = line.strip().split("\t")
             examples.append((text, int(label)))
-    return examples[:count]
+    return examples
 
 
 class data_generator(DataGenerator):  # noqa: N801  (as scripts for bert4keras name it)
@@ -61,9 +60,9 @@ class data_generator(DataGenerator):  # noqa: N801  (as scripts for bert4keras n
                 batch_token_ids, batch_segment_ids, batch_labels = [], [], []
 
 
-train_generator = data_generator(load_data("train.tsv", train_count), batch_size)
-valid_generator = data_generator(load_data("valid.tsv", valid_count), batch_size)
-test_generator = data_generator(load_data("test.tsv", test_count), batch_size)
+train_generator = data_generator(load_data("train.tsv"), batch_size)
+valid_generator = data_generator(load_data("valid.tsv"), batch_size)
+test_generator = data_generator(load_data("test.tsv"), batch_size)
 
 bert = build_transformer_model(config_path, checkpoint_path, model=model_type, return_keras_model=False)
 output = GlobalAveragePooling1D()(bert.model.output)  # over the tokens that are no padding
@@ -73,7 +72,7 @@ model = keras.models.Model(bert.model.input, output)
 AdamLR = extend_with_piecewise_linear_lr(Adam, name="AdamLR")
 model.compile(
     loss="sparse_categorical_crossentropy",
-    optimizer=AdamLR(learning_rate=3e-4, lr_schedule={8: 1, 32: 0.1}),
+    optimizer=AdamLR(learning_rate=5e-4, lr_schedule={20: 1, 76: 0.1}),
     metrics=["accuracy"],
 )
 

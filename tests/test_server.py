@@ -114,8 +114,8 @@ def test_answers_probabilities_health_and_limits(folder, expected):
 
 
 def test_sigterm_finishes_what_is_held(folder, expected):
-    # Long enough for all requests to be held, and for the signal to come while they are.
-    with Server(folder, "--window", 2000) as server:
+    # Long and wide enough for all requests to be held, and for the signal to come while they are.
+    with Server(folder, "--window", 2000, "--batch-size", 99) as server:
         found = []
         threads = [threading.Thread(target=lambda: found.append(server.ask(TEXTS)), daemon=True) for _ in range(12)]
         for thread in threads:

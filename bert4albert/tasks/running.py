@@ -194,7 +194,7 @@ def _compile(model: keras.Model, task: Task, optimizer: keras.optimizers.Optimiz
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer, task.loss, jit_compile=jit_compile, auto_scale_loss=False)
     # Built inside the first step, the optimizer makes TensorFlow trace that step a second time, for seconds.
-    optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
 
 
 def _digest(examples: Sequence[Example]) -> str:

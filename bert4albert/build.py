@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -143,7 +142,7 @@ def build_model(
             if strict:
                 plan.check()
             plan.check_equal()
-        with weights_follow() if plan is not None and plan.fills_everything else nullcontext():
+        with weights_follow(plan is not None and plan.fills_everything):
             trunk = Trunk(model_config, dtype=dtype, name=name)
         if plan is not None:
             fill(trunk, plan)

@@ -126,9 +126,10 @@ def read_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dic
 
 
 def guess_family(values: Mapping[str, Any]) -> str:
-    """Tell the family from a config's keys: 'albert' where only ALBERT has them, else 'bert'."""
-    if values.get("model_type") in FAMILIES:
-        return str(values["model_type"])
+    """Tell the family that a config names, or its keys: 'albert' where only ALBERT has them, else 'bert'."""
+    for key in ("family", "model_type"):
+        if values.get(key) in FAMILIES:
+            return str(values[key])
     factorised = values.get("embedding_size", values.get("hidden_size")) != values.get("hidden_size")
     return "albert" if factorised or "num_hidden_groups" in values or "inner_group_num" in values else "bert"
 

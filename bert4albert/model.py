@@ -233,7 +233,7 @@ def trunk_of(model: keras.Model) -> Trunk:
             "or a model on top of it."
         )
     config = found["encoder"].config
-    absent = {head.key for head in HEADS.values() if not found.keys() >= set(head.layers)}
+    absent = {head.key for head in HEADS.values() if not found.keys() >= head.layers}
     heads: dict[str, Any] = {key: False if key == "with_nsp" else None for key in absent}
     if "with_mlm" in absent:
         heads["masked_positions"] = False
@@ -258,11 +258,11 @@ def weights_of(model: keras.Model) -> Weights:
             "weights, or undo the quantisation, before saving."
         )
     wide = any(str(variable.dtype) == "float64" for variable in variables.values())
-    return Weights(trunk.config, lambda name: _as_array(variables[name]), "float64" if wide else "float32")
-
-
-def _as_array(variable: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable))
+    return Weights(
+        trunk.config,
+        lambda name: np.asarray(keras.ops.convert_to_numpy(variables[name])),
+        "float64" if wide else "float32",
+    )
 
 
 def _layers_within(model: Any) -> Iterator[keras.layers.Layer]:

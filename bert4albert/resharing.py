@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from bert4albert.build import trunk_from
-from bert4albert.checkpoint.low_rank import depth_weights, means, own_schedule
+from bert4albert.checkpoint.low_rank import depth_weights, means
 from bert4albert.checkpoint.names import count_parameters, part_of, weight_shapes
 from bert4albert.depth_drift import hidden_movement
 from bert4albert.errors import ConfigError, require_whole
@@ -65,7 +65,7 @@ def reshare(
     """
     trunk = trunk_of(trunk)
     old = weights_of(trunk)
-    schedule = parse_schedule(sharing, own_schedule(trunk.config))
+    schedule = parse_schedule(sharing, trunk.config.own_schedule)
     inputs = _inputs(trunk, texts, tokenizer)
     arrays: dict[str, np.ndarray] = {}
     moved, sizes = ({part: np.zeros(schedule.depth) for part in PARTS} for _ in range(2))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from bert4albert.checkpoint.formats.arrays import write_arrays
 from bert4albert.checkpoint.formats.safe_tensors import write_safe_tensors
 from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.checkpoint.formats.tf_bundle import write_tf_bundle
-from bert4albert.checkpoint.names import Shape, adapter_shapes, in_copies, weight_shapes
+from bert4albert.checkpoint.names import Shape, adapter_shapes, in_block, in_copies, weight_shapes
 from bert4albert.checkpoint.task_head import TaskHead
 from bert4albert.config import ModelConfig
 from bert4albert.config_keys import SIZE_KEYS, read_config
@@ -288,10 +287,11 @@ def merged(weights: Weights) -> Weights:
 
     def read(weight: str) -> np.ndarray:
         value = weights.read(in_copies(weight, sources)[0])
-        match = re.fullmatch(r"encoder/block_(\d+)/((.+)/(\w+))", weight)
-        if match is None:
+        place = in_block(weight)
+        if place is None:
             return value
-        depth, name, layer, kind = f"encoder/depth_{match[1]}", match[2], match[3], match[4]
+        depth, name = f"encoder/depth_{place[0]}", place[1]
+        layer, _, kind = name.rpartition("/")
         if kind != "kernel":
             return value + weights.read(f"{depth}/{name}") if name in added else value
         if config.depth_lora is None or f"{layer}/lora_a" not in added:

@@ -20,7 +20,7 @@ PART_OF_LAYER = {
     "output_norm": "output_norm",
 }
 
-_IN_BLOCK = re.compile(r"encoder/block_(\d+)/((\w+)/.+)")
+_IN_BLOCK = re.compile(r"encoder/block_(\d+)/(.+)")
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
@@ -115,6 +115,12 @@ def part_of(name: str) -> str:
     return PART_OF_LAYER[name.split("/")[0]]
 
 
+def in_block(name: str) -> tuple[int, str] | None:
+    """Return the copy that a weight or layer belongs to and its name inside the block; None outside the blocks."""
+    match = _IN_BLOCK.fullmatch(name)
+    return None if match is None else (int(match[1]), match[2])
+
+
 def in_copies(weight: str, sources: Mapping[str, list[list[int]]]) -> list[str]:
     """Return the names of the weights that one stands for.
 
@@ -125,18 +131,19 @@ def in_copies(weight: str, sources: Mapping[str, list[list[int]]]) -> list[str]:
     Returns:
         The name in each of those copies; a weight outside the blocks stands for itself.
     """
-    match = _IN_BLOCK.fullmatch(weight)
-    if match is None:
+    place = in_block(weight)
+    if place is None:
         return [weight]
-    return [f"encoder/block_{copy}/{match[2]}" for copy in sources[PART_OF_LAYER[match[3]]][int(match[1])]]
+    copy, name = place
+    return [f"encoder/block_{source}/{name}" for source in sources[part_of(name)][copy]]
 
 
 def depths_of(weight: str, sharing: Schedule) -> list[int]:
     """Return the depths at which a weight of the encoder is used: many for a shared one, one for what a depth adds."""
     if is_adapter(weight):
         return [int(weight.split("/")[1].removeprefix("depth_"))]
-    match = _IN_BLOCK.fullmatch(weight)
-    return [] if match is None else sharing.depths(PART_OF_LAYER[match[3]], int(match[1]))
+    place = in_block(weight)
+    return [] if place is None else sharing.depths(part_of(place[1]), place[0])
 
 
 def count_parameters(shapes: Iterable[Shape]) -> int:

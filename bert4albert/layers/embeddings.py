@@ -121,12 +121,8 @@ class Embeddings(ConfiguredLayer):
 
     def parts(self) -> dict[str, keras.layers.Layer]:
         """Return the sub-layers that hold weights."""
-        parts = {"word": self.word, "segment": self.segment, "position": self.position, "norm": self.norm}
-        if self.projection is not None:
-            parts["projection"] = self.projection
-        if self.mapping is not None:
-            parts["mapping"] = self.mapping
-        return parts
+        names = ("word", "segment", "position", "norm", "projection", "mapping")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def call(self, inputs: Any, segment_ids: Any = None, position_ids: Any = None, reverse: bool = False) -> Any:
         """Embed token ids, or with `reverse` turn vectors into logits of the words."""

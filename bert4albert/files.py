@@ -143,28 +143,14 @@ def write_json(path: Path, values: Any) -> None:
 
 @contextlib.contextmanager
 def reserved(folder: Path) -> Iterator[None]:
-    """Keep a folder, made if need be, to this process; the system gives it back however the process ends.
+    """Keep a folder, made if need be, to this process.
 
     Raises `DataError` where another process holds it, which would write over the same files.
     """
-    path = folder / _RUN_LOCK
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-            free = _try_lock(descriptor, exclusive=True)
-            if not free or _is_at(descriptor, path):
-                break
-            os.close(descriptor)  # the run before removed it in the meantime
-    try:
+    with claimed(folder / _RUN_LOCK) as free:
         if not free:
             raise DataError(f"{folder} belongs to a run that is still going: wait for its end, or give another folder.")
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            if free:
-                path.unlink()
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -172,17 +158,23 @@ def claimed(path: Path) -> Iterator[bool]:
     """Claim a piece of work by a lock file; the system gives it back however the process ends.
 
     Yields whether it is ours: False where another process, also one on another machine that shares the folder, has
-    it. The lock file is removed at the end, but not if an error ends the work.
+    it. The folder is made if need be, and the lock file removed at the end.
     """
-    with explained(path):
-        # Open to write, which network file systems want for a lock.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            # Open to write, which network file systems want for a lock.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+            free = _try_lock(descriptor, exclusive=True)
+            if not free or _is_at(descriptor, path):
+                break
+            os.close(descriptor)  # whoever had it removed it in the meantime
     try:
-        free = _try_lock(descriptor, exclusive=True)
         yield free
-        if free:
-            path.unlink(missing_ok=True)
     finally:
+        with contextlib.suppress(OSError):
+            if free:
+                path.unlink()
         os.close(descriptor)
 
 

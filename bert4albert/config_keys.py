@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4albert.errors import ConfigError, did_you_mean
-from bert4albert.files import read_json
+from bert4albert.plain_files import read_json
 
 FAMILIES = ("albert", "bert", "electra")
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from bert4albert.checkpoint.formats.arrays import HEADER_FAILURES
 from bert4albert.errors import DataError
-from bert4albert.files import open_regular, read_json, write_atomically
+from bert4albert.files import write_atomically
+from bert4albert.plain_files import open_regular, read_json
 from bert4albert.pretraining.corpus import Corpus, Document, Paths
 from bert4albert.pretraining.progress import ProgressLine
 from bert4albert.text import Tokenizer

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bert4albert.errors import ConfigError, DataError, ExportError, require_choice, require_whole
-from bert4albert.files import read_json
+from bert4albert.plain_files import read_json
 from bert4albert.serving.programs import Program, open_program, outputs_in_order
 from bert4albert.text import Tokenizer
 from bert4albert.text.spans import SCHEMES, Entity, TokenizedTexts, spans_of_tags, tag_set

@@ -19,8 +19,9 @@ from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.config import ModelConfig
 from bert4albert.errors import DataError, did_you_mean, require_choice
-from bert4albert.files import read_json, reading, writing
+from bert4albert.files import reading, writing
 from bert4albert.model import Trunk
+from bert4albert.plain_files import read_json
 from bert4albert.tasks.task_card import CARD_FILE, card, is_own
 from bert4albert.text import Tokenizer
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bert4albert.errors import TokenizerError
-from bert4albert.files import read_json, read_small
 from bert4albert.finding import find_vocabularies, model_folder
+from bert4albert.plain_files import read_json, read_small
 from bert4albert.text.characters import is_cjk, is_punctuation
 from bert4albert.text.sentence_piece import SentencePiece
 from bert4albert.text.tokenizer_json import TokenizerJson

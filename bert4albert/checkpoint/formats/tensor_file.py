@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bert4albert.errors import Bert4AlbertError, CheckpointError
-from bert4albert.files import open_regular, read_small
+from bert4albert.plain_files import open_regular, read_small
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from bert4albert.errors import CheckpointError
-from bert4albert.files import open_regular
+from bert4albert.plain_files import open_regular
 
 _FAILURES = (
     zipfile.BadZipFile,

@@ -11,14 +11,13 @@ import keras
 import numpy as np
 
 from bert4albert.checkpoint.card import read_card
-from bert4albert.checkpoint.export import merged
 from bert4albert.checkpoint.load import LoadPlan
 from bert4albert.checkpoint.resolve import open_source, resolve
 from bert4albert.config import ModelConfig, known_keys
 from bert4albert.errors import ConfigError, did_you_mean
 from bert4albert.files import reading
 from bert4albert.layers.base import weights_follow
-from bert4albert.model import Trunk, trunk_of, weights_of
+from bert4albert.model import Trunk
 
 
 def build_model(
@@ -160,29 +159,6 @@ def fill(trunk: Trunk, plan: LoadPlan) -> None:
             variables[weight].assign(keras.ops.copy(tensor))
         del array, tensor  # before the next one is read
     trunk.load_report = plan.report
-
-
-def merge_depths(model: keras.Model) -> Trunk:
-    """Return a plain trunk with a block of its own at each depth, into which what the depth adds has gone.
-
-    Arguments:
-        model: a trunk, or a model on top of one; it stays as it is.
-
-    Returns:
-        A new unshared trunk without `depth_lora` and `depth_bias`, equal up to rounding.
-
-    Examples:
-        >>> from bert4albert import build_model, merge_depths
-        >>> model = build_model("albert_tiny_zh", depth_lora=4)
-        >>> print(model.config.sharing, model.config.has_adapters)
-        4 block applications share 1 block True
-        >>> merged = merge_depths(model)
-        >>> print(merged.config.sharing, merged.config.has_adapters)
-        4 block applications, each with a block of its own False
-    """
-    trunk = trunk_of(model)
-    config = trunk.config.replace(sharing="unshared", depth_lora=None, depth_bias=False)
-    return trunk_from(config, merged(weights_of(trunk)).read, trunk.encoder.dtype_policy, trunk.name)
 
 
 def trunk_from(

@@ -258,11 +258,11 @@ def weights_of(model: keras.Model) -> Weights:
             "weights, or undo the quantisation, before saving."
         )
     wide = any(str(variable.dtype) == "float64" for variable in variables.values())
-    return Weights(
-        trunk.config,
-        lambda name: np.asarray(keras.ops.convert_to_numpy(variables[name])),
-        "float64" if wide else "float32",
-    )
+    return Weights(trunk.config, lambda name: _as_array(variables[name]), "float64" if wide else "float32")
+
+
+def _as_array(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable))
 
 
 def _layers_within(model: Any) -> Iterator[keras.layers.Layer]:

@@ -1,4 +1,4 @@
-"""The way back: fewer copies out of many, and which depths could share one."""
+"""A trained trunk with other copies: a block for each depth, or fewer, and which depths could share one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from bert4albert.build import trunk_from
+from bert4albert.checkpoint.export import merged
 from bert4albert.checkpoint.low_rank import depth_weights, means
 from bert4albert.checkpoint.names import count_parameters, part_of, weight_shapes
 from bert4albert.depth_drift import hidden_movement
@@ -35,6 +36,29 @@ class ResharingReport:
     parameters_after: int
     distances: dict[str, tuple[float, ...]]
     hidden_drift: tuple[float, ...]
+
+
+def merge_depths(model: keras.Model) -> Trunk:
+    """Return a plain trunk with a block of its own at each depth, into which what the depth adds has gone.
+
+    Arguments:
+        model: a trunk, or a model on top of one; it stays as it is.
+
+    Returns:
+        A new unshared trunk without `depth_lora` and `depth_bias`, equal up to rounding.
+
+    Examples:
+        >>> from bert4albert import build_model, merge_depths
+        >>> model = build_model("albert_tiny_zh", depth_lora=4)
+        >>> print(model.config.sharing, model.config.has_adapters)
+        4 block applications share 1 block True
+        >>> merged = merge_depths(model)
+        >>> print(merged.config.sharing, merged.config.has_adapters)
+        4 block applications, each with a block of its own False
+    """
+    trunk = trunk_of(model)
+    config = trunk.config.replace(sharing="unshared", depth_lora=None, depth_bias=False)
+    return trunk_from(config, merged(weights_of(trunk)).read, trunk.encoder.dtype_policy, trunk.name)
 
 
 def reshare(

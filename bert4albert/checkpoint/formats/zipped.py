@@ -73,10 +73,6 @@ class Zipped:
                 "made to exhaust memory. If its tensors are views of one storage, save copies of them."
             )
 
-    def size(self, name: str) -> int | None:
-        """Return the bytes of a member, None if there is none."""
-        return self.sizes.get(name)
-
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Open a member; its checksum is verified when it has been read to its end."""

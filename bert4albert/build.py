@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from bert4albert.checkpoint.card import read_card
 from bert4albert.checkpoint.load import LoadPlan
 from bert4albert.checkpoint.resolve import open_source, resolve
-from bert4albert.config import ModelConfig, known_keys
+from bert4albert.config import known_keys
 from bert4albert.errors import ConfigError, did_you_mean
 from bert4albert.files import reading
 from bert4albert.layers.base import weights_follow
@@ -159,24 +158,6 @@ def fill(trunk: Trunk, plan: LoadPlan) -> None:
             variables[weight].assign(keras.ops.copy(tensor))
         del array, tensor  # before the next one is read
     trunk.load_report = plan.report
-
-
-def trunk_from(
-    config: ModelConfig, read: Callable[[str], np.ndarray], dtype: Any = None, name: str | None = None
-) -> Trunk:
-    """Return a new trunk with given weights.
-
-    Arguments:
-        config: the trunk's config.
-        read: returns the value of each weight by its canonical name.
-        dtype: as for `build_model`.
-        name: as for `build_model`.
-    """
-    with weights_follow():
-        trunk = Trunk(config, dtype=dtype, name=name)
-    for weight, variable in trunk.named_weights():
-        variable.assign(read(weight))
-    return trunk
 
 
 def _refuse_unknown(overrides: Mapping[str, Any]) -> None:

@@ -216,9 +216,7 @@ class ModelConfig:
         for name, limit in _LIMITS.items():
             if name in fields:
                 require_whole(name, fields[name], 1, limit, source)
-        for name in _DROPOUT_RATES:
-            _require_number(name, fields.get(name, 0.0), source, 0.0, 1.0, "0 <= rate < 1")
-        for name in ("layer_norm_eps", "initializer_range"):
+        for name in (*_DROPOUT_RATES, "layer_norm_eps", "initializer_range"):
             if name in fields:
                 _require_number(name, fields[name], source, 0.0, 1.0, "0 <= value < 1")
         for name in _FLAGS:

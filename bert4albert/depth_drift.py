@@ -14,8 +14,9 @@ from keras import ops
 from bert4albert.checkpoint.export import Weights
 from bert4albert.checkpoint.low_rank import depth_weights, means, require_same_shape, shared_schedule
 from bert4albert.checkpoint.names import part_of, weight_shapes
-from bert4albert.model import Trunk, trunk_of, weights_of
+from bert4albert.model import Trunk, trunk_of
 from bert4albert.sharing import PARTS
+from bert4albert.weights import weights_of
 
 _HELD = 0.9
 

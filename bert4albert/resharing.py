@@ -9,14 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from bert4albert.build import trunk_from
 from bert4albert.checkpoint.export import merged
 from bert4albert.checkpoint.low_rank import depth_weights, means
 from bert4albert.checkpoint.names import count_parameters, part_of, weight_shapes
 from bert4albert.depth_drift import hidden_movement
 from bert4albert.errors import ConfigError, require_whole
-from bert4albert.model import Trunk, trunk_of, weights_of
+from bert4albert.model import Trunk, trunk_of
 from bert4albert.sharing import PARTS, parse_schedule
+from bert4albert.weights import trunk_from, weights_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def merge_depths(model: keras.Model) -> Trunk:
     """
     trunk = trunk_of(model)
     config = trunk.config.replace(sharing="unshared", depth_lora=None, depth_bias=False)
-    return trunk_from(config, merged(weights_of(trunk)).read, trunk.encoder.dtype_policy, trunk.name)
+    return trunk_from(config, merged(weights_of(trunk)).read, trunk)
 
 
 def reshare(
@@ -101,9 +101,7 @@ def reshare(
             moved[part][depth] += np.square(depths[depth] - averages[depth]).sum()
             sizes[part][depth] += np.square(averages[depth]).sum()
     config = trunk.config.replace(sharing=schedule, depth_lora=None, depth_bias=False)
-    reshared = trunk_from(
-        config, lambda name: arrays[name] if name in arrays else old.read(name), trunk.encoder.dtype_policy, trunk.name
-    )
+    reshared = trunk_from(config, lambda name: arrays[name] if name in arrays else old.read(name), trunk)
     before, after = (count_parameters(weight_shapes(t.config).values()) for t in (trunk, reshared))
     distances = {part: tuple(np.sqrt(moved[part] / np.maximum(sizes[part], 1e-30)).tolist()) for part in PARTS}
     movement = tuple(hidden_movement(trunk, reshared, inputs))

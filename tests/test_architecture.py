@@ -22,6 +22,7 @@ FLOORS = (
     ("checkpoint",),
     ("layers",),
     ("model",),
+    ("weights",),
     ("build", "save", "convert"),
     ("depth_drift", "sharing_costs"),
     ("compression", "resharing", "sharing_command"),

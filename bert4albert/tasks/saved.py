@@ -14,8 +14,8 @@ import numpy as np
 from keras import ops
 
 from bert4albert import tasks
+from bert4albert.checkpoint.export import require_finite
 from bert4albert.checkpoint.formats.h5_weights import count_numbers
-from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.config import ModelConfig
 from bert4albert.errors import DataError, did_you_mean, require_choice

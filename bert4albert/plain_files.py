@@ -59,19 +59,22 @@ def read_packed(path: Path) -> bytes:
             raise OSError(errno.EINVAL, f"it is damaged: {error}") from None
 
 
-def read_json(path: str | os.PathLike[str], most: int) -> Any:
-    """Return the JSON value in a UTF-8 file.
+def read_json(path: str | os.PathLike[str], most: int) -> dict[str, Any]:
+    """Return the JSON object in a UTF-8 file.
 
     Arguments:
         path: the file.
         most: bytes that it may have.
 
-    Raises `OSError` where it cannot be read, `ValueError` where it is too long or is no JSON.
+    Raises `OSError` where it cannot be read, `ValueError` where it is too long or is no JSON object.
     """
     content = read_small(path, most)
     if content.count(b"[") + content.count(b"{") > most // 8:
         raise ValueError("it has more lists and objects than any such file")
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        values = json.loads(content.decode("utf-8-sig"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"it holds a JSON {type(values).__name__}, not an object")
+    return values

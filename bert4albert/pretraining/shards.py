@@ -235,9 +235,7 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}): delete {folder} and tokenise again.") from None
-    if not (
-        isinstance(index, dict) and {"recipe", "complete", "shards"} <= index.keys() and _are_sizes(index["shards"])
-    ):
+    if not ({"recipe", "complete", "shards"} <= index.keys() and _are_sizes(index["shards"])):
         raise DataError(f"{path} is damaged (it is no index of shards): delete {folder} and tokenise again.")
     return index
 

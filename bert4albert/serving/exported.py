@@ -225,8 +225,8 @@ def read_about(folder: Path) -> dict[str, Any]:
             f"{folder} holds no export ({EXPORT_FILE} is not there): write one with task.export."
         ) from None
     except (OSError, ValueError) as error:
-        raise ExportError(f"{path} cannot be read ({error!s:.200}): export the task again.") from None
-    if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
+        raise ExportError(f"{path} cannot be read or describes no task ({error!s:.200}): export it again.") from None
+    if not isinstance(about.get("settings"), dict):
         raise ExportError(f"{path} describes no task that can be served: export the task again.")
     _check(about, str(path))
     return about

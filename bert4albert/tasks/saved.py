@@ -158,14 +158,11 @@ def _policy(saved: Any, folder: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = read_json(path, _MOST_BYTES)
+        return read_json(path, _MOST_BYTES)
     except FileNotFoundError:
         raise DataError(f"{path.parent} is no folder of a saved task: it has no {path.name}.") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not JSON ({error}): save the task again.") from None
-    if not isinstance(values, dict):
-        raise DataError(f"{path} holds a JSON {type(values).__name__}, not an object: save the task again.")
-    return values
 
 
 def save_task(task: Task, folder: str | os.PathLike[str], allow_nonfinite: bool) -> None:

@@ -79,8 +79,9 @@ def fill(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: P
         variable.assign(arrays[name])
 
 
-def _kind(values: Any) -> tuple[tuple[int, ...], bool]:
-    return tuple(values.shape), "float" in str(values.dtype)
+def _kind(values: Any) -> tuple[tuple[int, ...], str]:
+    dtype = str(values.dtype)
+    return tuple(values.shape), next((kind for kind in ("float", "int", "bool") if kind in dtype), dtype)
 
 
 def _as_array(variable: Any) -> np.ndarray:

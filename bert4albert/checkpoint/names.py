@@ -48,10 +48,15 @@ def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
         shapes |= {f"encoder/block_{block}/{name}": shape for name, shape in block_shapes(config, block).items()}
     for depth in range(config.sharing.depth):
         shapes |= {f"encoder/depth_{depth}/{name}": shape for name, shape in adapter_shapes(config).items()}
-    for head in HEADS.values():
-        if getattr(config, head.key):
-            shapes |= head_shapes(config, head)
-    return shapes
+    heads: dict[str, Shape] = {
+        **_dense("pooler/dense", hidden, hidden),
+        **_dense("sentence/dense", hidden, 2),
+        **_dense("masked_lm_transform/dense", hidden, size),
+        **_norm("masked_lm_transform/norm", size),
+        "masked_lm/bias": (config.vocab_size,),
+    }
+    asked = [weight for head in HEADS.values() if getattr(config, head.key) for weight in head.weights]
+    return shapes | {weight: heads[weight] for weight in asked}
 
 
 def block_shapes(config: ModelConfig, block: int = 0) -> dict[str, Shape]:
@@ -85,19 +90,6 @@ def adapter_shapes(config: ModelConfig) -> dict[str, Shape]:
             rank = config.depth_lora.rank
             shapes |= {f"{layer}/lora_a": (shape[0], rank), f"{layer}/lora_b": (rank, shape[1])}
     return shapes
-
-
-def head_shapes(config: ModelConfig, head: Head) -> dict[str, Shape]:
-    """Return the shape of every weight of a head."""
-    hidden, size = config.hidden_size, config.embedding_sum_size
-    shapes = {
-        **_dense("pooler/dense", hidden, hidden),
-        **_dense("sentence/dense", hidden, 2),
-        **_dense("masked_lm_transform/dense", hidden, size),
-        **_norm("masked_lm_transform/norm", size),
-        "masked_lm/bias": (config.vocab_size,),
-    }
-    return {name: shapes[name] for name in head.weights}
 
 
 def head_of(weight: str) -> Head | None:

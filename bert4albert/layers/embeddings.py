@@ -109,14 +109,9 @@ class Embeddings(ConfiguredLayer):
 
     def build(self, input_shape: Any) -> None:
         """Create the weights."""
-        config, size = self.config, self.config.embedding_sum_size
-        for table in (self.word, self.segment, self.position):
-            table.build((None, None))
-        if self.projection is not None:
-            self.projection.build((None, None, config.embedding_size))
-        self.norm.build((None, None, size))
-        if self.mapping is not None:
-            self.mapping.build((None, None, size))
+        for name, part in self.parts().items():
+            size = self.config.embedding_size if name == "projection" else self.config.embedding_sum_size
+            part.build((None, None, size))
         self.built = True
 
     def parts(self) -> dict[str, keras.layers.Layer]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bert4albert.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from bert4albert.build import build_model, merge_depths
+    from bert4albert.build import build_model
     from bert4albert.compression import compress_depths
     from bert4albert.config import ModelConfig
     from bert4albert.depth_drift import drift
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from bert4albert.model import Trunk, trunk_of
-    from bert4albert.resharing import reshare, suggest_sharing
+    from bert4albert.resharing import merge_depths, reshare, suggest_sharing
     from bert4albert.save import save_google_checkpoint, save_hf
     from bert4albert.sharing_costs import describe_sharing
     from bert4albert.text import Tokenizer
@@ -31,9 +31,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "build_model": "build",
-    "merge_depths": "build",
     "compress_depths": "compression",
     "drift": "depth_drift",
+    "merge_depths": "resharing",
     "reshare": "resharing",
     "suggest_sharing": "resharing",
     "describe_sharing": "sharing_costs",

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from bert4albert.checkpoint.card import read_card
-from bert4albert.checkpoint.export import merged
 from bert4albert.checkpoint.load import LoadPlan
 from bert4albert.checkpoint.resolve import open_source, resolve
-from bert4albert.config import ModelConfig, known_keys
+from bert4albert.config import known_keys
 from bert4albert.errors import ConfigError, did_you_mean
 from bert4albert.files import reading
 from bert4albert.layers.base import weights_follow
-from bert4albert.model import Trunk, trunk_of, weights_of
+from bert4albert.model import Trunk
 
 
 def build_model(
@@ -143,7 +140,7 @@ def build_model(
             if strict:
                 plan.check()
             plan.check_equal()
-        with weights_follow() if plan is not None and plan.fills_everything else nullcontext():
+        with weights_follow(plan is not None and plan.fills_everything):
             trunk = Trunk(model_config, dtype=dtype, name=name)
         if plan is not None:
             fill(trunk, plan)
@@ -161,47 +158,6 @@ def fill(trunk: Trunk, plan: LoadPlan) -> None:
             variables[weight].assign(keras.ops.copy(tensor))
         del array, tensor  # before the next one is read
     trunk.load_report = plan.report
-
-
-def merge_depths(model: keras.Model) -> Trunk:
-    """Return a plain trunk with a block of its own at each depth, into which what the depth adds has gone.
-
-    Arguments:
-        model: a trunk, or a model on top of one; it stays as it is.
-
-    Returns:
-        A new unshared trunk without `depth_lora` and `depth_bias`, equal up to rounding.
-
-    Examples:
-        >>> from bert4albert import build_model, merge_depths
-        >>> model = build_model("albert_tiny_zh", depth_lora=4)
-        >>> print(model.config.sharing, model.config.has_adapters)
-        4 block applications share 1 block True
-        >>> merged = merge_depths(model)
-        >>> print(merged.config.sharing, merged.config.has_adapters)
-        4 block applications, each with a block of its own False
-    """
-    trunk = trunk_of(model)
-    config = trunk.config.replace(sharing="unshared", depth_lora=None, depth_bias=False)
-    return trunk_from(config, merged(weights_of(trunk)).read, trunk.encoder.dtype_policy, trunk.name)
-
-
-def trunk_from(
-    config: ModelConfig, read: Callable[[str], np.ndarray], dtype: Any = None, name: str | None = None
-) -> Trunk:
-    """Return a new trunk with given weights.
-
-    Arguments:
-        config: the trunk's config.
-        read: returns the value of each weight by its canonical name.
-        dtype: as for `build_model`.
-        name: as for `build_model`.
-    """
-    with weights_follow():
-        trunk = Trunk(config, dtype=dtype, name=name)
-    for weight, variable in trunk.named_weights():
-        variable.assign(read(weight))
-    return trunk
 
 
 def _refuse_unknown(overrides: Mapping[str, Any]) -> None:

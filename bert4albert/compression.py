@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import keras
 
-from bert4albert.build import trunk_from
 from bert4albert.checkpoint.low_rank import compressed
 from bert4albert.checkpoint.names import Shape, block_shapes, count_parameters, weight_shapes
 from bert4albert.depth_drift import hidden_movement
 from bert4albert.errors import ConfigError
-from bert4albert.model import Trunk, trunk_of, weights_of
+from bert4albert.model import Trunk, trunk_of
+from bert4albert.weights import trunk_from, weights_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def compress_depths(
     if isinstance(rank, str):
         raise ConfigError(f"rank={rank!r:.40} is a share of answers, which takes a task: use task.compress(rank=...).")
     small, error = compressed(weights_of(trunk), rank, None if pretrained is None else weights_of(pretrained))
-    new = trunk_from(small.config, small.read, trunk.encoder.dtype_policy, trunk.name)
+    new = trunk_from(small.config, small.read, trunk)
     lora = new.config.depth_lora
     assert lora is not None
     before, after = weight_shapes(trunk.config), weight_shapes(new.config)

@@ -36,15 +36,7 @@ _LIMITS = {
     "max_position_embeddings": 2**20,
     "type_vocab_size": 2**16,
 }
-_FLAGS = (
-    "embedding_mapping",
-    "projected_words",
-    "with_nsp",
-    "masked_positions",
-    "custom_position_ids",
-    "depth_bias",
-    "remat",
-)
+_DROPOUT_RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 class Head(NamedTuple):
@@ -54,27 +46,27 @@ class Head(NamedTuple):
         title: what to call it in messages.
         key: the config key that asks for it.
         value: the value of that key that stands for True.
-        layers: its layers in the trunk.
         weights: the canonical names of its weights.
     """
 
     title: str
     key: str
     value: str | bool
-    layers: tuple[str, ...]
     weights: tuple[str, ...]
+
+    @property
+    def layers(self) -> set[str]:
+        """The names of its layers in the trunk."""
+        return {weight.split("/")[0] for weight in self.weights}
 
 
 HEADS: Mapping[str, Head] = {
-    "pooler": Head("the pooler", "with_pool", "tanh", ("pooler",), ("pooler/dense/kernel", "pooler/dense/bias")),
-    "sentence": Head(
-        "the sentence head", "with_nsp", True, ("sentence",), ("sentence/dense/kernel", "sentence/dense/bias")
-    ),
+    "pooler": Head("the pooler", "with_pool", "tanh", ("pooler/dense/kernel", "pooler/dense/bias")),
+    "sentence": Head("the sentence head", "with_nsp", True, ("sentence/dense/kernel", "sentence/dense/bias")),
     "masked_lm": Head(
         "the masked-LM head",
         "with_mlm",
         "softmax",
-        ("masked_lm_transform", "masked_lm"),
         (
             "masked_lm_transform/dense/kernel",
             "masked_lm_transform/dense/bias",
@@ -214,7 +206,7 @@ class ModelConfig:
         )
         for head in (HEADS["pooler"], HEADS["masked_lm"]):
             fields[head.key] = _head_activation(fields.get(head.key), head, program)
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        for name in _DROPOUT_RATES:
             if name in fields and fields[name] is None:
                 fields[name] = 0.0
         return cls._validated(fields, source, own_sharing)
@@ -224,9 +216,7 @@ class ModelConfig:
         for name, limit in _LIMITS.items():
             if name in fields:
                 require_whole(name, fields[name], 1, limit, source)
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            _require_number(name, fields.get(name, 0.0), source, 0.0, 1.0, "0 <= rate < 1")
-        for name in ("layer_norm_eps", "initializer_range"):
+        for name in (*_DROPOUT_RATES, "layer_norm_eps", "initializer_range"):
             if name in fields:
                 _require_number(name, fields[name], source, 0.0, 1.0, "0 <= value < 1")
         for name in _FLAGS:
@@ -255,6 +245,11 @@ class ModelConfig:
         return self._validated({name: getattr(self, name) for name in _FIELDS} | changes, "the changed config")
 
     @property
+    def own_schedule(self) -> Schedule:
+        """The schedule of the checkpoint that the config belongs to, as its groups say it."""
+        return grouped_schedule(self.num_hidden_layers, self.num_hidden_groups, self.inner_group_num)
+
+    @property
     def num_blocks(self) -> int:
         """Number of copies of the part of a block that has the most."""
         return self.sharing.num_blocks
@@ -277,6 +272,7 @@ class ModelConfig:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(ModelConfig))
+_FLAGS = tuple(field.name for field in dataclasses.fields(ModelConfig) if field.type == "bool")
 
 
 def known_keys() -> list[str]:

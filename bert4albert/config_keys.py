@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4albert.errors import ConfigError, did_you_mean
-from bert4albert.files import read_json
+from bert4albert.plain_files import read_json
 
 FAMILIES = ("albert", "bert", "electra")
 
@@ -115,20 +115,18 @@ def read_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dic
         raise ConfigError(f"config must be a path or a dict, not {type(config).__name__}: {config!r:.80}.")
     path = Path(config)
     try:
-        values = read_json(path, _MOST_BYTES)
+        return read_json(path, _MOST_BYTES), str(path)
     except FileNotFoundError:
         raise ConfigError(f"There is no config file at {path}; pass the path of the model's JSON file.") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not a readable JSON file ({error}); pass the model's config.json.") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a JSON {type(values).__name__}, not an object of config keys.")
-    return values, str(path)
 
 
 def guess_family(values: Mapping[str, Any]) -> str:
-    """Tell the family from a config's keys: 'albert' where only ALBERT has them, else 'bert'."""
-    if values.get("model_type") in FAMILIES:
-        return str(values["model_type"])
+    """Tell the family that a config names, or its keys: 'albert' where only ALBERT has them, else 'bert'."""
+    for key in ("family", "model_type"):
+        if values.get(key) in FAMILIES:
+            return str(values[key])
     factorised = values.get("embedding_size", values.get("hidden_size")) != values.get("hidden_size")
     return "albert" if factorised or "num_hidden_groups" in values or "inner_group_num" in values else "bert"
 

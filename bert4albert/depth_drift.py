@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from bert4albert.checkpoint.export import Weights
 from bert4albert.checkpoint.low_rank import depth_weights, means, require_same_shape, shared_schedule
-from bert4albert.checkpoint.names import part_of
-from bert4albert.model import Trunk, trunk_of, weights_of
+from bert4albert.checkpoint.names import part_of, weight_shapes
+from bert4albert.model import Trunk, trunk_of
 from bert4albert.sharing import PARTS
+from bert4albert.weights import weights_of
 
 _HELD = 0.9
 
@@ -63,22 +65,30 @@ def drift(trunk: keras.Model, start: keras.Model | None = None) -> list[Drift]:
     trunk = trunk_of(trunk)
     if start is not None:
         require_same_shape(trunk.config, trunk_of(start).config)
-    places = list(itertools.product(range(trunk.config.sharing.depth), PARTS))
-    sizes = dict.fromkeys(places, 0.0)
-    moved = dict.fromkeys(places, 0.0)
-    squares: dict[tuple[int, str], list[np.ndarray]] = {place: [] for place in places}
-    # One kind of weight at a time: of a large model there is never more than that in memory.
-    for (name, now), begin in zip(depth_weights(weights_of(trunk)), _starts(trunk, start), strict=True):
-        for depth, difference in enumerate(a - b for a, b in zip(now, begin, strict=True)):
-            place = depth, part_of(name)
-            sizes[place] += float(np.square(begin[depth]).sum())
-            moved[place] += float(np.square(difference).sum())
-            if difference.ndim == 2:
-                squares[place].append(_squared_singular_values(difference))
-    return [
-        Drift(*place, (moved[place] / sizes[place]) ** 0.5 if sizes[place] else 0.0, _rank_held(squares[place]))
-        for place in places
-    ]
+    return _measured(weights_of(trunk), _starts(trunk, start))
+
+
+def remember(trunk: Trunk) -> Weights:
+    """Return the weights of a trunk's encoder as they are now, whatever becomes of it."""
+    weights = weights_of(trunk)
+    values = {
+        name: np.array(weights.read(name)) for name in weight_shapes(weights.config) if name.startswith("encoder/")
+    }
+    return replace(weights, read=values.__getitem__)
+
+
+def distances(start: Weights, trunk: Trunk) -> dict[str, list[float]]:
+    """Return how far the attention and the feed-forward of each depth are from a start: part -> `Drift.distance`s.
+
+    Arguments:
+        start: what `remember` returned for the same trunk.
+        trunk: the trunk now.
+    """
+    found = _measured(weights_of(trunk), (arrays for _, arrays in depth_weights(start)), ranks=False)
+    return {
+        part: [round(moved.distance, 6) for moved in found if moved.part == part]
+        for part in ("attention", "feed_forward")
+    }
 
 
 def hidden_movement(before: Trunk, after: Trunk, inputs: Sequence[Any] | None = None) -> list[float]:
@@ -95,6 +105,26 @@ def hidden_movement(before: Trunk, after: Trunk, inputs: Sequence[Any] | None = 
     inputs = _made_up(before) if inputs is None else inputs
     old, new = (_hidden_states(trunk, inputs) for trunk in (before, after))
     return [float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in zip(old, new, strict=True)]
+
+
+def _measured(now: Weights, starts: Iterable[list[np.ndarray]], ranks: bool = True) -> list[Drift]:
+    """Compare each weight with how it started at each depth; ranks, which take time, are None where not asked for."""
+    places = list(itertools.product(range(now.config.sharing.depth), PARTS))
+    sizes = dict.fromkeys(places, 0.0)
+    moved = dict.fromkeys(places, 0.0)
+    squares: dict[tuple[int, str], list[np.ndarray]] = {place: [] for place in places}
+    # One kind of weight at a time: of a large model there is never more than that in memory.
+    for (name, arrays), begin in zip(depth_weights(now), starts, strict=True):
+        for depth, difference in enumerate(a - b for a, b in zip(arrays, begin, strict=True)):
+            place = depth, part_of(name)
+            sizes[place] += float(np.square(begin[depth]).sum())
+            moved[place] += float(np.square(difference).sum())
+            if ranks and difference.ndim == 2:
+                squares[place].append(_squared_singular_values(difference))
+    return [
+        Drift(*place, (moved[place] / sizes[place]) ** 0.5 if sizes[place] else 0.0, _rank_held(squares[place]))
+        for place in places
+    ]
 
 
 def _starts(trunk: Trunk, start: keras.Model | None) -> Iterator[list[np.ndarray]]:

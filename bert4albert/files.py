@@ -1,4 +1,4 @@
-"""Files: sets of them written whole or not at all, read whole, and opened only where they are plain files.
+"""Sets of files written whole or not at all, and kept as they are while they are read.
 
 How a set is saved: everything is written into a hidden folder inside the target folder, which its writer locks while
 it lives. When all is there, the decision is one rename of that folder to a name that everyone knows; then the files
@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import json
 import os
 import shutil
-import stat
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,7 +31,6 @@ _STAGING = ".bert4albert-saving-"
 _DECIDED = ".bert4albert-saved"
 _OUTDATED = ".outdated"
 _RUN_LOCK = ".running"
-_MOST_UNPACKED = 50  # times the size of a packed file; text gets to a tenth of that
 _PATIENCE = 600.0  # seconds that others may take to load from a folder, or to save to it
 
 
@@ -143,28 +139,14 @@ def write_json(path: Path, values: Any) -> None:
 
 @contextlib.contextmanager
 def reserved(folder: Path) -> Iterator[None]:
-    """Keep a folder, made if need be, to this process; the system gives it back however the process ends.
+    """Keep a folder, made if need be, to this process.
 
     Raises `DataError` where another process holds it, which would write over the same files.
     """
-    path = folder / _RUN_LOCK
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-            free = _try_lock(descriptor, exclusive=True)
-            if not free or _is_at(descriptor, path):
-                break
-            os.close(descriptor)  # the run before removed it in the meantime
-    try:
+    with claimed(folder / _RUN_LOCK) as free:
         if not free:
             raise DataError(f"{folder} belongs to a run that is still going: wait for its end, or give another folder.")
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            if free:
-                path.unlink()
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -172,81 +154,24 @@ def claimed(path: Path) -> Iterator[bool]:
     """Claim a piece of work by a lock file; the system gives it back however the process ends.
 
     Yields whether it is ours: False where another process, also one on another machine that shares the folder, has
-    it. The lock file is removed at the end, but not if an error ends the work.
+    it. The folder is made if need be, and the lock file removed at the end.
     """
-    with explained(path):
-        # Open to write, which network file systems want for a lock.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            # Open to write, which network file systems want for a lock.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+            free = _try_lock(descriptor, exclusive=True)
+            if not free or _is_at(descriptor, path):
+                break
+            os.close(descriptor)  # whoever had it removed it in the meantime
     try:
-        free = _try_lock(descriptor, exclusive=True)
         yield free
-        if free:
-            path.unlink(missing_ok=True)
     finally:
+        with contextlib.suppress(OSError):
+            if free:
+                path.unlink()
         os.close(descriptor)
-
-
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file for reading. Raises `OSError` also for what is no plain file, and might never end or never answer."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except ValueError as error:  # a zero byte in the name
-        raise OSError(errno.EINVAL, str(error)) from None
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return open(descriptor, "rb")
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "it is a folder, a device or a pipe, not a file")
-
-
-def read_small(path: str | os.PathLike[str], most: int) -> bytes:
-    """Return the content of a file; `OSError` where it cannot be read, `ValueError` for more than `most` bytes."""
-    with open_regular(path) as file:
-        # Asked first, since a read takes the memory that it is asked for.
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise ValueError(f"it has more than {most:,} bytes")
-        return file.read(size)
-
-
-def read_packed(path: Path) -> bytes:
-    """Return the content of a file, unpacked where its name ends in .gz.
-
-    Raises `OSError` or `EOFError` where it cannot be read or unpacked, or claims more than any text.
-    """
-    with open_regular(path) as file:
-        if path.suffix != ".gz":
-            return file.read()
-        most = _MOST_UNPACKED * os.fstat(file.fileno()).st_size + 2**26
-        try:
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                # Counted first, so that what is too much takes no memory.
-                size = 0
-                while part := unpacked.read(2**20):
-                    size += len(part)
-                    if size > most:
-                        raise OSError(errno.EFBIG, f"it unpacks to more than {_MOST_UNPACKED} times its size")
-                unpacked.seek(0)
-                return unpacked.read()
-        except zlib.error as error:
-            raise OSError(errno.EINVAL, f"it is damaged: {error}") from None
-
-
-def read_json(path: str | os.PathLike[str], most: int) -> Any:
-    """Return the JSON value in a UTF-8 file.
-
-    Arguments:
-        path: the file.
-        most: bytes that it may have.
-
-    Raises `OSError` where it cannot be read, `ValueError` where it is too long or is no JSON.
-    """
-    content = read_small(path, most)
-    if content.count(b"[") + content.count(b"{") > most // 8:
-        raise ValueError("it has more lists and objects than any such file")
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def _put_in_place(folder: Path, staging: Path) -> None:

@@ -7,15 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from bert4albert.backend import register
 from bert4albert.checkpoint.card import Card
-from bert4albert.checkpoint.export import Weights
 from bert4albert.checkpoint.load import LoadReport
-from bert4albert.checkpoint.names import weight_shapes
 from bert4albert.config import HEADS, ModelConfig
-from bert4albert.errors import CheckpointError, ConfigError
+from bert4albert.errors import ConfigError
 from bert4albert.layers import (
     AttentionMask,
     Embeddings,
@@ -233,36 +230,12 @@ def trunk_of(model: keras.Model) -> Trunk:
             "or a model on top of it."
         )
     config = found["encoder"].config
-    absent = {head.key for head in HEADS.values() if not found.keys() >= set(head.layers)}
+    absent = {head.key for head in HEADS.values() if not found.keys() >= head.layers}
     heads: dict[str, Any] = {key: False if key == "with_nsp" else None for key in absent}
     if "with_mlm" in absent:
         heads["masked_positions"] = False
     # Not `ModelConfig.replace`: it would add the head that 'lm' and 'unilm' imply, and the user left it out.
     return Trunk(dataclasses.replace(config, **heads), found, name="trunk")
-
-
-def weights_of(model: keras.Model) -> Weights:
-    """Return the weights of a model's trunk by canonical name, read as they are asked for.
-
-    Arguments:
-        model: a trunk, or a model on top of one.
-
-    Raises `CheckpointError` where adapters or quantisation have added weights that have no name.
-    """
-    trunk = trunk_of(model)
-    variables = dict(trunk.named_weights())
-    unknown = sorted(variables.keys() - weight_shapes(trunk.config))
-    if unknown:
-        raise CheckpointError(
-            f"The model has weights that no checkpoint holds ({', '.join(unknown[:5])}); merge adapters into the "
-            "weights, or undo the quantisation, before saving."
-        )
-    wide = any(str(variable.dtype) == "float64" for variable in variables.values())
-    return Weights(trunk.config, lambda name: _as_array(variables[name]), "float64" if wide else "float32")
-
-
-def _as_array(variable: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable))
 
 
 def _layers_within(model: Any) -> Iterator[keras.layers.Layer]:

@@ -1,4 +1,4 @@
-"""The way back: fewer copies out of many, and which depths could share one."""
+"""A trained trunk with other copies: a block for each depth, or fewer, and which depths could share one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from bert4albert.build import trunk_from
-from bert4albert.checkpoint.low_rank import depth_weights, means, own_schedule
+from bert4albert.checkpoint.export import merged
+from bert4albert.checkpoint.low_rank import depth_weights, means
 from bert4albert.checkpoint.names import count_parameters, part_of, weight_shapes
 from bert4albert.depth_drift import hidden_movement
 from bert4albert.errors import ConfigError, require_whole
-from bert4albert.model import Trunk, trunk_of, weights_of
+from bert4albert.model import Trunk, trunk_of
 from bert4albert.sharing import PARTS, parse_schedule
+from bert4albert.weights import trunk_from, weights_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,29 @@ class ResharingReport:
     parameters_after: int
     distances: dict[str, tuple[float, ...]]
     hidden_drift: tuple[float, ...]
+
+
+def merge_depths(model: keras.Model) -> Trunk:
+    """Return a plain trunk with a block of its own at each depth, into which what the depth adds has gone.
+
+    Arguments:
+        model: a trunk, or a model on top of one; it stays as it is.
+
+    Returns:
+        A new unshared trunk without `depth_lora` and `depth_bias`, equal up to rounding.
+
+    Examples:
+        >>> from bert4albert import build_model, merge_depths
+        >>> model = build_model("albert_tiny_zh", depth_lora=4)
+        >>> print(model.config.sharing, model.config.has_adapters)
+        4 block applications share 1 block True
+        >>> merged = merge_depths(model)
+        >>> print(merged.config.sharing, merged.config.has_adapters)
+        4 block applications, each with a block of its own False
+    """
+    trunk = trunk_of(model)
+    config = trunk.config.replace(sharing="unshared", depth_lora=None, depth_bias=False)
+    return trunk_from(config, merged(weights_of(trunk)).read, trunk)
 
 
 def reshare(
@@ -65,7 +89,7 @@ def reshare(
     """
     trunk = trunk_of(trunk)
     old = weights_of(trunk)
-    schedule = parse_schedule(sharing, own_schedule(trunk.config))
+    schedule = parse_schedule(sharing, trunk.config.own_schedule)
     inputs = _inputs(trunk, texts, tokenizer)
     arrays: dict[str, np.ndarray] = {}
     moved, sizes = ({part: np.zeros(schedule.depth) for part in PARTS} for _ in range(2))
@@ -77,9 +101,7 @@ def reshare(
             moved[part][depth] += np.square(depths[depth] - averages[depth]).sum()
             sizes[part][depth] += np.square(averages[depth]).sum()
     config = trunk.config.replace(sharing=schedule, depth_lora=None, depth_bias=False)
-    reshared = trunk_from(
-        config, lambda name: arrays[name] if name in arrays else old.read(name), trunk.encoder.dtype_policy, trunk.name
-    )
+    reshared = trunk_from(config, lambda name: arrays[name] if name in arrays else old.read(name), trunk)
     before, after = (count_parameters(weight_shapes(t.config).values()) for t in (trunk, reshared))
     distances = {part: tuple(np.sqrt(moved[part] / np.maximum(sizes[part], 1e-30)).tolist()) for part in PARTS}
     movement = tuple(hidden_movement(trunk, reshared, inputs))

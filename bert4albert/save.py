@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import keras
 
 from bert4albert.checkpoint.export import finite, google_dialect, hf_dialect, write_google, write_hf
-from bert4albert.model import weights_of
+from bert4albert.weights import weights_of
 
 if TYPE_CHECKING:
     from bert4albert.checkpoint.task_head import TaskHead

@@ -224,10 +224,7 @@ def _copies(sharing: Any, own: Copies, part: str) -> Copies:
     if isinstance(sharing, str):
         return _named(sharing, depth, where)
     if not isinstance(sharing, Sequence):
-        raise ConfigError(
-            f"sharing{where} must be one of {', '.join(_SPECS)} or a list with one index for each depth, "
-            f"not {sharing!r:.80}."
-        )
+        raise _unknown(sharing, where)
     if len(sharing) != depth:
         raise ConfigError(
             f"sharing{where} lists {len(sharing)} block applications; this model has {depth}, and needs one index "
@@ -247,17 +244,21 @@ def _named(sharing: str, depth: int, where: str) -> Copies:
     if name in _PATTERNS and not colon:
         return tuple(_PATTERNS[name](depth))
     if name not in _COUNTED or not colon:
-        hint = did_you_mean(sharing, _SPECS)
-        raise ConfigError(
-            f"sharing{where} must be one of {', '.join(_SPECS)} or a list with one index for each depth, "
-            f"not {sharing!r:.80}.{hint}"
-        )
+        raise _unknown(sharing, where)
     pattern, beside = _COUNTED[name]
     if not (number.isascii() and number.isdigit() and len(number) < 6 and 1 <= int(number) <= depth - beside):
         most = depth - beside
         bound = f"from 1 to {most}" if most >= 1 else "and needs a deeper model"
         raise ConfigError(f"sharing{where} {sharing!r:.80}: K must be a whole number {bound} at depth {depth}.")
     return tuple(pattern(depth, int(number)))
+
+
+def _unknown(sharing: Any, where: str) -> ConfigError:
+    hint = did_you_mean(sharing, _SPECS) if isinstance(sharing, str) else ""
+    return ConfigError(
+        f"sharing{where} must be one of {', '.join(_SPECS)} or a list with one index for each depth, "
+        f"not {sharing!r:.80}.{hint}"
+    )
 
 
 def fewest_groups(schedule: Schedule, num_layers: int, inner: int = 1) -> int:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "bert4albert"
 # Each room may import from those above it, and from itself.
 FLOORS = (
     ("errors", "lazy"),
-    ("files", "finding", "backend", "command_line"),
+    ("files", "plain_files", "finding", "backend", "command_line"),
     ("sharing", "config_keys", "pictures"),
     ("config",),
     ("heads", "batches"),
@@ -22,6 +22,7 @@ FLOORS = (
     ("checkpoint",),
     ("layers",),
     ("model",),
+    ("weights",),
     ("build", "save", "convert"),
     ("depth_drift", "sharing_costs"),
     ("compression", "resharing", "sharing_command"),

@@ -21,7 +21,7 @@ from bert4albert import (
 from bert4albert.checkpoint.export import write_npz
 from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.config import ModelConfig
-from bert4albert.model import weights_of
+from bert4albert.weights import weights_of
 
 STRUCTURES = ["shared", "unshared", "groups:2", "cycle:2", "cycle_rev:2", "sandwich", "middle_cycle:1", [0, 1, 0]]
 PARTS = ["attention", "feed_forward", "attention_norm", "output_norm", "norm"]

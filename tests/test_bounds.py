@@ -31,7 +31,7 @@ from bert4albert import (
 from bert4albert.checkpoint import open_checkpoint
 from bert4albert.cli import main
 from bert4albert.convert import convert
-from bert4albert.files import open_regular
+from bert4albert.plain_files import open_regular
 from bert4albert.pretraining.corpus import Corpus
 from bert4albert.tasks import Task, TextClassifier
 from bert4albert.tasks.data_files import read_lines

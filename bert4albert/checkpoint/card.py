@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bert4albert.errors import ConfigError, require_choice
-from bert4albert.files import read_json
 from bert4albert.finding import model_folder
+from bert4albert.plain_files import read_json
 
 CARD_FILE = "card.json"
 _LARGEST = 10_000

@@ -7,11 +7,11 @@ layers; how a dialect spells the weights of a layer (kernel or weight, transpose
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from bert4albert.checkpoint.formats.selected import patterns_for
-from bert4albert.checkpoint.names import Shape, is_adapter, weight_shapes
+from bert4albert.checkpoint.names import Shape, in_block, weight_shapes
 from bert4albert.config import ModelConfig
 from bert4albert.config_keys import ACTIVATIONS
 from bert4albert.errors import CheckpointError
@@ -95,20 +95,27 @@ class Dialect:
 
     def stored_as(self, weight: str, inner_group_num: int = 1) -> Stored | None:
         """Return how a weight is stored; None where this dialect has no name for it."""
+        if self is CANONICAL:
+            return Stored(weight)
         if weight in self.special:
             return self.special[weight]
-        if is_adapter(weight):
-            return Stored(weight) if self is CANONICAL else None
         layer, _, kind = weight.rpartition("/")
-        spelling = self.weights[kind]
-        match = re.fullmatch(r"encoder/block_(\d+)/(.+)", layer)
-        if match is None:
+        place = in_block(layer)
+        if place is None:
             name = self.layers.get(layer)
         else:
-            block = int(match[1])
+            block, layer = place
             group, inner = divmod(block, inner_group_num)
-            name = self.block_prefix.format(block=block, group=group, inner=inner) + self.block[match[2]]
-        return None if name is None else Stored(name + spelling.name, spelling.transposed)
+            name = self.block_prefix.format(block=block, group=group, inner=inner) + self.block[layer]
+        if name is None:
+            return None
+        spelling = self.weights[kind]
+        return Stored(name + spelling.name, spelling.transposed)
+
+    def finds(self, weight: str, names: Container[str]) -> bool:
+        """Return whether the tensor of a weight is among the `names` of a file."""
+        stored = self.stored_as(weight)
+        return stored is not None and stored.name in names
 
     def names(self, config: ModelConfig) -> dict[str, Stored]:
         """Return how every weight of `config` is stored; weights without a name in this dialect are left out."""
@@ -140,7 +147,7 @@ class Dialect:
         if not any(name.startswith(self.trunk_prefix) for name in names):
             bare = {layer: name.removeprefix(self.trunk_prefix) for layer, name in self.layers.items()}
             dialect = replace(self, layers=bare, block_prefix=self.block_prefix.removeprefix(self.trunk_prefix))
-        if any(name.endswith(".gamma") for name in names):
+        if self.weights is _PYTORCH and any(name.endswith(".gamma") for name in names):
             dialect = replace(dialect, weights={**self.weights, "gamma": Stored(".gamma"), "beta": Stored(".beta")})
         return dialect
 
@@ -192,7 +199,8 @@ GOOGLE_ALBERT = Dialect(
     activations=_GOOGLE_ACTIVATIONS,
     layer_norm_eps=1e-12,
 )
-GOOGLE_BERT = Dialect(
+GOOGLE_BERT = replace(
+    GOOGLE_ALBERT,
     key="google_bert",
     title="Google BERT",
     family="bert",
@@ -200,10 +208,6 @@ GOOGLE_BERT = Dialect(
     block=_GOOGLE_BERT_BLOCK,
     block_prefix="bert/encoder/layer_{block}/",
     marks=r"^bert/encoder/layer_\d+/",
-    weights=_TENSORFLOW,
-    special=_GOOGLE_SPECIAL,
-    activations=_GOOGLE_ACTIVATIONS,
-    layer_norm_eps=1e-12,
 )
 # Source: brightmart/albert_zh, modeling.py: `share_parameter_across_layers` decides between the two scopes.
 EARLY_BRIGHTMART = replace(
@@ -223,6 +227,13 @@ EARLY_BRIGHTMART_UNSHARED = replace(
     marks=r"^bert/embeddings/word_embeddings_2$",
 )
 
+
+def _in_dots(layers: Mapping[str, str], trunk: str = "bert") -> dict[str, str]:
+    """Return Google's names of layers as Hugging Face spells them, the trunk named otherwise."""
+    return {layer: re.sub("^bert", trunk, name.replace("/", ".")) for layer, name in layers.items()}
+
+
+_GOOGLE_EMBEDDINGS = {layer: name for layer, name in _GOOGLE_LAYERS.items() if layer.startswith("embeddings/")}
 _POSITION_IDS = {r"(^|\.)embeddings\.position_ids$": "position numbers, which every model knows"}
 _HF_ACTIVATIONS = {name: spelled.hf for name, spelled in ACTIVATIONS.items() if spelled.hf}
 HF_ALBERT = Dialect(
@@ -230,10 +241,7 @@ HF_ALBERT = Dialect(
     title="Hugging Face Albert",
     family="albert",
     layers={
-        "embeddings/word": "albert.embeddings.word_embeddings",
-        "embeddings/segment": "albert.embeddings.token_type_embeddings",
-        "embeddings/position": "albert.embeddings.position_embeddings",
-        "embeddings/norm": "albert.embeddings.LayerNorm",
+        **_in_dots(_GOOGLE_EMBEDDINGS, "albert"),
         "embeddings/mapping": "albert.encoder.embedding_hidden_mapping_in",
         "pooler/dense": "albert.pooler",
         "masked_lm_transform/dense": "predictions.dense",
@@ -268,17 +276,11 @@ HF_BERT = Dialect(
     title="Hugging Face Bert",
     family="bert",
     layers={
-        "embeddings/word": "bert.embeddings.word_embeddings",
-        "embeddings/segment": "bert.embeddings.token_type_embeddings",
-        "embeddings/position": "bert.embeddings.position_embeddings",
-        "embeddings/norm": "bert.embeddings.LayerNorm",
-        "pooler/dense": "bert.pooler.dense",
-        "masked_lm_transform/dense": "cls.predictions.transform.dense",
-        "masked_lm_transform/norm": "cls.predictions.transform.LayerNorm",
+        **_in_dots(_GOOGLE_LAYERS),
         "masked_lm": "cls.predictions",
         "sentence/dense": "cls.seq_relationship",
     },
-    block={layer: name.replace("/", ".") for layer, name in _GOOGLE_BERT_BLOCK.items()},
+    block=_in_dots(_GOOGLE_BERT_BLOCK),
     block_prefix="bert.encoder.layer.{block}.",
     marks=r"^(bert\.)?encoder\.layer\.\d+\.",
     weights=_PYTORCH,
@@ -295,13 +297,7 @@ HF_ELECTRA = replace(
     key="hf_electra",
     title="Hugging Face Electra",
     family="electra",
-    layers={
-        "embeddings/word": "electra.embeddings.word_embeddings",
-        "embeddings/segment": "electra.embeddings.token_type_embeddings",
-        "embeddings/position": "electra.embeddings.position_embeddings",
-        "embeddings/norm": "electra.embeddings.LayerNorm",
-        "embeddings/mapping": "electra.embeddings_project",
-    },
+    layers={**_in_dots(_GOOGLE_EMBEDDINGS, "electra"), "embeddings/mapping": "electra.embeddings_project"},
     block_prefix="electra.encoder.layer.{block}.",
     marks=r"^electra\.encoder\.|^embeddings_project\.",
     trunk_prefix="electra.",
@@ -309,28 +305,16 @@ HF_ELECTRA = replace(
     exempt={**_POSITION_IDS, r"^discriminator_predictions\.": "the head that told replaced tokens"},
 )
 
-_CANONICAL_LAYERS = (
-    "embeddings/word",
-    "embeddings/segment",
-    "embeddings/position",
-    "embeddings/norm",
-    "embeddings/projection",
-    "embeddings/mapping",
-    "pooler/dense",
-    "sentence/dense",
-    "masked_lm_transform/dense",
-    "masked_lm_transform/norm",
-    "masked_lm",
-)
+# It needs no tables: every weight is stored under its canonical name.
 CANONICAL = Dialect(
     key="bert4albert",
     title="bert4albert",
     family=None,
-    layers={layer: layer for layer in _CANONICAL_LAYERS},
-    block={layer: layer for layer in _GOOGLE_BERT_BLOCK},
+    layers={},
+    block={},
     block_prefix="encoder/block_{block}/",
     marks=r"^encoder/block_\d+/",
-    weights={**_TENSORFLOW, "embeddings": Stored("/embeddings")},
+    weights={},
     square_mapping=None,
     activations={name: name for name in ACTIVATIONS},
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +28,13 @@ from bert4albert.checkpoint.dialects import (
 )
 from bert4albert.checkpoint.formats.arrays import write_arrays
 from bert4albert.checkpoint.formats.safe_tensors import write_safe_tensors
-from bert4albert.checkpoint.formats.tensor_file import require_finite
+from bert4albert.checkpoint.formats.tensor_file import all_finite
 from bert4albert.checkpoint.formats.tf_bundle import write_tf_bundle
-from bert4albert.checkpoint.names import Shape, adapter_shapes, in_copies, weight_shapes
+from bert4albert.checkpoint.names import Shape, adapter_shapes, in_block, in_copies, weight_shapes
 from bert4albert.checkpoint.task_head import TaskHead
 from bert4albert.config import ModelConfig
 from bert4albert.config_keys import SIZE_KEYS, read_config
-from bert4albert.errors import CheckpointError, did_you_mean
+from bert4albert.errors import Bert4AlbertError, CheckpointError, did_you_mean
 from bert4albert.files import writing
 from bert4albert.sharing import fewest_groups
 
@@ -79,6 +78,17 @@ def finite(weights: Weights) -> Weights:
         return array
 
     return dataclasses.replace(weights, read=read)
+
+
+def require_finite(name: str, array: np.ndarray, error: type[Bert4AlbertError] = CheckpointError) -> None:
+    """Raise an error that names a weight, about to be saved, with values that are NaN or infinite."""
+    # NumPy itself knows no bfloat16, which is not of kind "f".
+    wide = array if array.dtype.kind in "fiub" else array.astype(np.float32)
+    if not all_finite(wide):
+        raise error(
+            f"The weight {name} holds NaN or infinite values, so nothing was saved: its training diverged. Go back to "
+            "an earlier state, train with a lower learning rate, or pass allow_nonfinite=True to save it all the same."
+        )
 
 
 def google_dialect(config: ModelConfig, key: str | None = None) -> Dialect:
@@ -288,10 +298,11 @@ def merged(weights: Weights) -> Weights:
 
     def read(weight: str) -> np.ndarray:
         value = weights.read(in_copies(weight, sources)[0])
-        match = re.fullmatch(r"encoder/block_(\d+)/((.+)/(\w+))", weight)
-        if match is None:
+        place = in_block(weight)
+        if place is None:
             return value
-        depth, name, layer, kind = f"encoder/depth_{match[1]}", match[2], match[3], match[4]
+        depth, name = f"encoder/depth_{place[0]}", place[1]
+        layer, _, kind = name.rpartition("/")
         if kind != "kernel":
             return value + weights.read(f"{depth}/{name}") if name in added else value
         if config.depth_lora is None or f"{layer}/lora_a" not in added:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -107,8 +108,7 @@ class LoadReport:
         return "\n".join(map(printable, rows))
 
 
-@dataclass(frozen=True)
-class Equal:
+class Equal(NamedTuple):
     """A tensor that must equal another one for the model to compute what the file does.
 
     Attributes:
@@ -235,8 +235,10 @@ def plan_loading(
         first, *others = (stored.get(name, Stored(name)) for name in in_copies(weight, copies))
         absent = [entry.name for entry in (first, *others) if entry.name not in file.tensors]
         if absent:
-            fresh = (fresh_heads and head_of(weight)) or (fresh_adapters and is_adapter(weight))
-            _note_missing(plan.report, weight, absent[0], bool(fresh))
+            if (fresh_heads and head_of(weight)) or (fresh_adapters and is_adapter(weight)):
+                plan.report.fresh.append(weight)
+            else:
+                plan.report.missing[weight] = absent[0]
             continue
         needed = shapes.get(weight, shape)  # in the file's vocabulary; blocks are alike
         if all([_fits(plan.report, file, entry, needed) for entry in (first, *others)]):
@@ -283,13 +285,6 @@ def _fits(report: LoadReport, file: TensorFile, entry: Stored, shape: Shape) -> 
     elif found.dtype not in FLOATS:
         report.mis_typed[entry.name] = found.dtype
     return found.shape == needed and found.dtype in FLOATS
-
-
-def _note_missing(report: LoadReport, weight: str, name: str, fresh: bool) -> None:
-    if fresh:
-        report.fresh.append(weight)
-    else:
-        report.missing[weight] = name
 
 
 def _why_exempt(name: str, dialect: Dialect, known: Mapping[str, str]) -> str | None:

@@ -16,17 +16,12 @@ from bert4albert.errors import ConfigError, require_whole
 from bert4albert.sharing import Schedule
 
 
-def own_schedule(config: ModelConfig) -> Schedule:
-    """Return the schedule of the checkpoint that a config belongs to."""
-    return config.replace(sharing=None).sharing
-
-
 def shared_schedule(config: ModelConfig) -> Schedule:
     """Return the schedule of the checkpoint; of one that has a block for each depth, that of one block for all.
 
     An unshared ALBERT is written with a group for each layer, so that its config no longer says where it began.
     """
-    own = own_schedule(config)
+    own = config.own_schedule
     return Schedule.of_blocks([0] * own.depth) if own.num_blocks == own.depth else own
 
 

@@ -20,7 +20,7 @@ PART_OF_LAYER = {
     "output_norm": "output_norm",
 }
 
-_IN_BLOCK = re.compile(r"encoder/block_(\d+)/((\w+)/.+)")
+_IN_BLOCK = re.compile(r"encoder/block_(\d+)/(.+)")
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
@@ -48,10 +48,15 @@ def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
         shapes |= {f"encoder/block_{block}/{name}": shape for name, shape in block_shapes(config, block).items()}
     for depth in range(config.sharing.depth):
         shapes |= {f"encoder/depth_{depth}/{name}": shape for name, shape in adapter_shapes(config).items()}
-    for head in HEADS.values():
-        if getattr(config, head.key):
-            shapes |= head_shapes(config, head)
-    return shapes
+    heads: dict[str, Shape] = {
+        **_dense("pooler/dense", hidden, hidden),
+        **_dense("sentence/dense", hidden, 2),
+        **_dense("masked_lm_transform/dense", hidden, size),
+        **_norm("masked_lm_transform/norm", size),
+        "masked_lm/bias": (config.vocab_size,),
+    }
+    asked = [weight for head in HEADS.values() if getattr(config, head.key) for weight in head.weights]
+    return shapes | {weight: heads[weight] for weight in asked}
 
 
 def block_shapes(config: ModelConfig, block: int = 0) -> dict[str, Shape]:
@@ -87,19 +92,6 @@ def adapter_shapes(config: ModelConfig) -> dict[str, Shape]:
     return shapes
 
 
-def head_shapes(config: ModelConfig, head: Head) -> dict[str, Shape]:
-    """Return the shape of every weight of a head."""
-    hidden, size = config.hidden_size, config.embedding_sum_size
-    shapes = {
-        **_dense("pooler/dense", hidden, hidden),
-        **_dense("sentence/dense", hidden, 2),
-        **_dense("masked_lm_transform/dense", hidden, size),
-        **_norm("masked_lm_transform/norm", size),
-        "masked_lm/bias": (config.vocab_size,),
-    }
-    return {name: shapes[name] for name in head.weights}
-
-
 def head_of(weight: str) -> Head | None:
     """Return the head that a weight belongs to, None for a weight of the trunk."""
     return next((head for head in HEADS.values() if weight in head.weights), None)
@@ -115,6 +107,12 @@ def part_of(name: str) -> str:
     return PART_OF_LAYER[name.split("/")[0]]
 
 
+def in_block(name: str) -> tuple[int, str] | None:
+    """Return the copy that a weight or layer belongs to and its name inside the block; None outside the blocks."""
+    match = _IN_BLOCK.fullmatch(name)
+    return None if match is None else (int(match[1]), match[2])
+
+
 def in_copies(weight: str, sources: Mapping[str, list[list[int]]]) -> list[str]:
     """Return the names of the weights that one stands for.
 
@@ -125,18 +123,19 @@ def in_copies(weight: str, sources: Mapping[str, list[list[int]]]) -> list[str]:
     Returns:
         The name in each of those copies; a weight outside the blocks stands for itself.
     """
-    match = _IN_BLOCK.fullmatch(weight)
-    if match is None:
+    place = in_block(weight)
+    if place is None:
         return [weight]
-    return [f"encoder/block_{copy}/{match[2]}" for copy in sources[PART_OF_LAYER[match[3]]][int(match[1])]]
+    copy, name = place
+    return [f"encoder/block_{source}/{name}" for source in sources[part_of(name)][copy]]
 
 
 def depths_of(weight: str, sharing: Schedule) -> list[int]:
     """Return the depths at which a weight of the encoder is used: many for a shared one, one for what a depth adds."""
     if is_adapter(weight):
         return [int(weight.split("/")[1].removeprefix("depth_"))]
-    match = _IN_BLOCK.fullmatch(weight)
-    return [] if match is None else sharing.depths(PART_OF_LAYER[match[3]], int(match[1]))
+    place = in_block(weight)
+    return [] if place is None else sharing.depths(part_of(place[1]), place[0])
 
 
 def count_parameters(shapes: Iterable[Shape]) -> int:

@@ -19,15 +19,12 @@ from bert4albert.checkpoint.formats.tf_bundle import TFBundle
 from bert4albert.checkpoint.load import LoadPlan, plan_loading
 from bert4albert.checkpoint.vocabulary_rows import VocabularyRows
 from bert4albert.config import HEADS, ModelConfig
-from bert4albert.config_keys import FAMILIES, guess_family, read_config
+from bert4albert.config_keys import guess_family, read_config
 from bert4albert.errors import CheckpointError, ConfigError, require_choice, require_whole
 from bert4albert.finding import find_checkpoint, find_config, model_folder, no_such_model
-from bert4albert.sharing import Schedule, grouped_schedule, parse_schedule, unshared_schedule
+from bert4albert.sharing import Schedule, parse_schedule, unshared_schedule
 
 MODELS = ("albert", "albert_unshared", "bert")
-
-_TITLES = {"albert": "ALBERT", "bert": "BERT", "electra": "ELECTRA"}
-
 
 _BY_SUFFIX = {
     ".safetensors": SafeTensors,
@@ -167,13 +164,12 @@ def heads_in(source: Source) -> dict[str, Any]:
     """Return the settings that give a model all the heads its checkpoint holds."""
     assert source.file is not None
     assert source.dialect is not None
-    stored = {head.key: source.dialect.stored_as(head.weights[-1]) for head in HEADS.values()}
-    return {key: entry is not None and entry.name in source.file.tensors for key, entry in stored.items()}
+    return {head.key: source.dialect.finds(head.weights[-1], source.file.tensors) for head in HEADS.values()}
 
 
 def _sharing_of_file(source: Source, config: ModelConfig) -> Schedule:
     """Return the schedule of the file's blocks: our own files may have any, others have groups."""
-    own = grouped_schedule(config.num_hidden_layers, config.num_hidden_groups, config.inner_group_num)
+    own = config.own_schedule
     return parse_schedule(source.values.get("sharing"), own) if source.dialect is CANONICAL else own
 
 
@@ -183,7 +179,7 @@ def _settings_of(model: str | None, sharing: Any, source: Source) -> dict[str, A
         require_choice("model", model, MODELS)
     settings: dict[str, Any] = {"sharing": "unshared" if model == "albert_unshared" and sharing is None else sharing}
     asked = None if model is None else model.removesuffix("_unshared")
-    own = source.values["family"] if source.values.get("family") in FAMILIES else guess_family(source.values)
+    own = guess_family(source.values)
     if source.dialect is None or source.file is None:
         return settings | {"family": asked or own}
     family = source.dialect.family or own
@@ -191,7 +187,7 @@ def _settings_of(model: str | None, sharing: Any, source: Source) -> dict[str, A
         found = source.dialect.found_in(source.file.tensors)
         remedy = "'albert' or 'albert_unshared'" if family == "albert" else "'bert'"
         raise CheckpointError(
-            f"{source.file.path} is {_TITLES[family]} (found {found}). "
+            f"{source.file.path} is {family.upper()} (found {found}). "
             f"You asked for model={model!r}. Use model={remedy}."
         )
     return settings | {"family": family, **_settings_of_file(source.file, source.dialect, source.values)}
@@ -199,19 +195,14 @@ def _settings_of(model: str | None, sharing: Any, source: Source) -> dict[str, A
 
 def _settings_of_file(file: TensorFile, dialect: Dialect, values: Mapping[str, Any]) -> dict[str, Any]:
     """What the file's names decide: how words reach the hidden size, and groups that the config does not count."""
-
-    def holds(weight: str) -> bool:
-        stored = dialect.stored_as(weight)
-        return stored is not None and stored.name in file.tensors
-
-    groups, inner = dialect.groups_in(file.tensors)
-    projected = dialect.projects_words or holds("embeddings/projection/kernel")
+    projected = dialect.projects_words or dialect.finds("embeddings/projection/kernel", file.tensors)
     embeddings = {
         "projected_words": projected,
-        "embedding_mapping": not projected and holds("embeddings/mapping/bias"),
+        "embedding_mapping": not projected and dialect.finds("embeddings/mapping/bias", file.tensors),
     }
     if "num_hidden_groups" in values or dialect.family != "albert":
         return embeddings
+    groups, inner = dialect.groups_in(file.tensors)
     return embeddings | {"num_hidden_groups": groups, "inner_group_num": values.get("inner_group_num", inner)}
 
 

@@ -16,8 +16,8 @@ import keras
 import numpy as np
 
 from bert4albert.build import build_model
+from bert4albert.depth_drift import distances, remember
 from bert4albert.errors import DataError
-from bert4albert.experiment.drift import distances, remember
 from bert4albert.experiment.points import Point
 from bert4albert.experiment.statistics import resamples
 from bert4albert.files import claimed, write_json

@@ -27,12 +27,12 @@ _WEIGHTS_FOLLOW: ContextVar[bool] = ContextVar("weights_follow", default=False)
 
 
 @contextlib.contextmanager
-def weights_follow() -> Iterator[None]:
-    """Make the layers created within start from zeros, since a checkpoint is about to fill every weight.
+def weights_follow(every: bool = True) -> Iterator[None]:
+    """Make the layers created within start from zeros where a checkpoint is about to fill `every` weight.
 
     Drawing random numbers only to overwrite them takes longer than all the rest of loading.
     """
-    token = _WEIGHTS_FOLLOW.set(True)
+    token = _WEIGHTS_FOLLOW.set(every)
     try:
         yield
     finally:

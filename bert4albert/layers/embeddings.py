@@ -109,24 +109,15 @@ class Embeddings(ConfiguredLayer):
 
     def build(self, input_shape: Any) -> None:
         """Create the weights."""
-        config, size = self.config, self.config.embedding_sum_size
-        for table in (self.word, self.segment, self.position):
-            table.build((None, None))
-        if self.projection is not None:
-            self.projection.build((None, None, config.embedding_size))
-        self.norm.build((None, None, size))
-        if self.mapping is not None:
-            self.mapping.build((None, None, size))
+        for name, part in self.parts().items():
+            size = self.config.embedding_size if name == "projection" else self.config.embedding_sum_size
+            part.build((None, None, size))
         self.built = True
 
     def parts(self) -> dict[str, keras.layers.Layer]:
         """Return the sub-layers that hold weights."""
-        parts = {"word": self.word, "segment": self.segment, "position": self.position, "norm": self.norm}
-        if self.projection is not None:
-            parts["projection"] = self.projection
-        if self.mapping is not None:
-            parts["mapping"] = self.mapping
-        return parts
+        names = ("word", "segment", "position", "norm", "projection", "mapping")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def call(self, inputs: Any, segment_ids: Any = None, position_ids: Any = None, reverse: bool = False) -> Any:
         """Embed token ids, or with `reverse` turn vectors into logits of the words."""

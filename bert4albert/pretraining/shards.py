@@ -18,7 +18,8 @@ import numpy as np
 
 from bert4albert.checkpoint.formats.arrays import HEADER_FAILURES
 from bert4albert.errors import DataError
-from bert4albert.files import open_regular, read_json, write_atomically
+from bert4albert.files import write_atomically
+from bert4albert.plain_files import open_regular, read_json
 from bert4albert.pretraining.corpus import Corpus, Document, Paths
 from bert4albert.pretraining.progress import ProgressLine
 from bert4albert.text import Tokenizer
@@ -234,9 +235,7 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}): delete {folder} and tokenise again.") from None
-    if not (
-        isinstance(index, dict) and {"recipe", "complete", "shards"} <= index.keys() and _are_sizes(index["shards"])
-    ):
+    if not ({"recipe", "complete", "shards"} <= index.keys() and _are_sizes(index["shards"])):
         raise DataError(f"{path} is damaged (it is no index of shards): delete {folder} and tokenise again.")
     return index
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bert4albert.errors import ConfigError, DataError, ExportError, require_choice, require_whole
-from bert4albert.files import read_json
+from bert4albert.plain_files import read_json
 from bert4albert.serving.programs import Program, open_program, outputs_in_order
 from bert4albert.text import Tokenizer
 from bert4albert.text.spans import SCHEMES, Entity, TokenizedTexts, spans_of_tags, tag_set
@@ -225,8 +225,8 @@ def read_about(folder: Path) -> dict[str, Any]:
             f"{folder} holds no export ({EXPORT_FILE} is not there): write one with task.export."
         ) from None
     except (OSError, ValueError) as error:
-        raise ExportError(f"{path} cannot be read ({error!s:.200}): export the task again.") from None
-    if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
+        raise ExportError(f"{path} cannot be read or describes no task ({error!s:.200}): export it again.") from None
+    if not isinstance(about.get("settings"), dict):
         raise ExportError(f"{path} describes no task that can be served: export the task again.")
     _check(about, str(path))
     return about

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bert4albert.errors import DataError
-from bert4albert.files import read_packed
+from bert4albert.plain_files import read_packed
 
 FORMATS = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
 

@@ -14,13 +14,14 @@ import numpy as np
 from keras import ops
 
 from bert4albert import tasks
+from bert4albert.checkpoint.export import require_finite
 from bert4albert.checkpoint.formats.h5_weights import count_numbers
-from bert4albert.checkpoint.formats.tensor_file import require_finite
 from bert4albert.checkpoint.names import count_parameters, weight_shapes
 from bert4albert.config import ModelConfig
 from bert4albert.errors import DataError, did_you_mean, require_choice
-from bert4albert.files import read_json, reading, writing
+from bert4albert.files import reading, writing
 from bert4albert.model import Trunk
+from bert4albert.plain_files import read_json
 from bert4albert.tasks.task_card import CARD_FILE, card, is_own
 from bert4albert.text import Tokenizer
 
@@ -157,14 +158,11 @@ def _policy(saved: Any, folder: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = read_json(path, _MOST_BYTES)
+        return read_json(path, _MOST_BYTES)
     except FileNotFoundError:
         raise DataError(f"{path.parent} is no folder of a saved task: it has no {path.name}.") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not JSON ({error}): save the task again.") from None
-    if not isinstance(values, dict):
-        raise DataError(f"{path} holds a JSON {type(values).__name__}, not an object: save the task again.")
-    return values
 
 
 def save_task(task: Task, folder: str | os.PathLike[str], allow_nonfinite: bool) -> None:

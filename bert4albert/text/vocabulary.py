@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bert4albert.errors import TokenizerError
-from bert4albert.files import read_json, read_small
 from bert4albert.finding import find_vocabularies, model_folder
+from bert4albert.plain_files import read_json, read_small
 from bert4albert.text.characters import is_cjk, is_punctuation
 from bert4albert.text.sentence_piece import SentencePiece
 from bert4albert.text.tokenizer_json import TokenizerJson
@@ -100,8 +100,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = read_json(path, _MOST_CONFIG_BYTES)
     except (OSError, ValueError) as error:
         raise TokenizerError(f"{path} is not JSON ({error}): mend or remove it.") from error
-    if not isinstance(config, dict):
-        raise TokenizerError(f"{path} holds a JSON {type(config).__name__}, expected an object: mend or remove it.")
     do_lower_case = config.get("do_lower_case")
     if not (do_lower_case is None or isinstance(do_lower_case, bool)):
         raise TokenizerError(

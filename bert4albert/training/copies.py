@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from bert4albert.checkpoint.low_rank import own_schedule
-from bert4albert.checkpoint.names import part_of
+from bert4albert.checkpoint.names import in_block, part_of
 from bert4albert.errors import ConfigError
 from bert4albert.model import Trunk
 from bert4albert.sharing import PARTS, parse_schedule
-
-_IN_BLOCK = re.compile(r"encoder/block_(\d+)/(.+)")
 
 
 def copies_by_weight(trunk: Trunk) -> Iterator[tuple[str, list[Any]]]:
     """Yield (part, variables) for every weight of a block: the part it belongs to, and its variable in each copy."""
     found: dict[str, list[Any]] = defaultdict(list)
     for name, variable in trunk.named_weights():
-        match = _IN_BLOCK.fullmatch(name)
-        if match is not None:
+        place = in_block(name)
+        if place is not None:
             # Blocks come in the order of their numbers.
-            found[match[2]].append(variable)
+            found[place[1]].append(variable)
     for name, variables in found.items():
         yield part_of(name), variables
 
@@ -39,7 +35,7 @@ def shared_by(trunk: Trunk, sharing: Any) -> dict[str, list[list[int]]]:
         Part -> groups of two or more copies. Raises `ConfigError` where the trunk itself shares between depths what
         the schedule keeps apart.
     """
-    wanted, groups = parse_schedule(sharing, own_schedule(trunk.config)), {}
+    wanted, groups = parse_schedule(sharing, trunk.config.own_schedule), {}
     for part, sources in trunk.config.sharing.sources(wanted).items():
         for copy, found in enumerate(sources):
             if len(found) > 1:
@@ -53,7 +49,7 @@ def shared_by(trunk: Trunk, sharing: Any) -> dict[str, list[list[int]]]:
 
 def copies_of_one(trunk: Trunk) -> dict[str, list[list[int]]]:
     """Return the copies of each part that began as the same copy of the checkpoint: part -> groups of two or more."""
-    sources = trunk.config.sharing.sources(own_schedule(trunk.config))
+    sources = trunk.config.sharing.sources(trunk.config.own_schedule)
     return {part: _together([found[0] for found in sources[part]]) for part in PARTS}
 
 

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from bert4albert.backend import random_state, set_random_state
 from bert4albert.errors import ConfigError, DataError, require_whole
-from bert4albert.files import write_atomically
+from bert4albert.training.state_file import fill, opened_state, write_state
 
 if TYPE_CHECKING:
     from bert4albert.training.evaluator import Evaluator
 
 _STATE_FILE = "state.npz"
-# What NumPy's and the standard library's readers raise for files that are not what they were.
-_UNREADABLE = (
-    *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, RecursionError, MemoryError),
-    *(NotImplementedError, RuntimeError, SyntaxError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error),
-)
 
 
 class RunState(keras.callbacks.Callback):
@@ -69,6 +60,7 @@ class RunState(keras.callbacks.Callback):
         self.history: dict[str, list[float]] = {}
         self._task_model = model
         self._arrays: dict[str, np.ndarray] = {}
+        self._best: list[np.ndarray] = []
         if self.path.exists():
             self._read()
 
@@ -85,8 +77,8 @@ class RunState(keras.callbacks.Callback):
             self._fill("optimizer", optimizer.variables)
             set_random_state(self._arrays.get("random"))
             if self.evaluator is not None:
-                self.evaluator.set_state(self._progress["evaluator"], self._list("best"))
-        self._arrays = {}
+                self.evaluator.set_state(self._progress["evaluator"], self._best)
+        self._arrays, self._best = {}, []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Go on from what was read; only now, since building a model can draw random numbers."""
@@ -98,40 +90,32 @@ class RunState(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self.epoch = epoch + 1
-        arrays = {
+        values = {
             **_named("model", self._task_model.variables),
             **_named("optimizer", self.model.optimizer.variables),
         }
         evaluator = None
         if self.evaluator is not None:
             evaluator, best = self.evaluator.state()
-            arrays |= _named("best", best)
+            values |= _named("best", best)
         if (state := random_state()) is not None:
-            arrays["random"] = state
-        self._write(arrays, stopped=bool(self.model.stop_training), evaluator=evaluator)
+            values["random"] = state
+        self._write(values, stopped=bool(self.model.stop_training), evaluator=evaluator)
 
     def finish(self) -> None:
         """Write the weights that the run has ended with."""
         self.finished = True
         self._write(_named("model", self._task_model.variables), stopped=True, evaluator=None)
 
-    def _write(self, arrays: Mapping[str, np.ndarray], **progress: Any) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        values = {
-            "facts": self.facts,
-            "epoch": self.epoch,
-            "finished": self.finished,
-            "history": self.history,
-            **progress,
-        }
-        everything: dict[str, Any] = {"progress": np.array(json.dumps(values)), **arrays}
-        write_atomically(self.path, lambda file: np.savez(file, **everything))
+    def _write(self, values: Mapping[str, Any], **progress: Any) -> None:
+        here = {"facts": self.facts, "epoch": self.epoch, "finished": self.finished, "history": self.history}
+        write_state(self.path, {**here, **progress}, values)
 
     def _read(self) -> None:
-        try:
-            with np.load(self.path) as archive:
-                self._arrays = {name: archive[name] for name in archive.files}
-            self._progress = json.loads(str(self._arrays.pop("progress")))
+        with opened_state(self.path) as (self._progress, read):
+            self._arrays = read()
+            count = sum(name.startswith("best/") for name in self._arrays)
+            self._best = [self._arrays[f"best/{place}"] for place in range(count)]
             facts = self._progress["facts"]
             self.epoch, self.finished = self._progress["epoch"], self._progress["finished"]
             self.history = self._progress["history"]
@@ -143,8 +127,6 @@ class RunState(keras.callbacks.Callback):
             if self.evaluator is not None and not self.finished:
                 best, epoch = (self._progress["evaluator"][name] for name in ("best", "best_epoch"))
                 self._check_best(best, epoch)
-        except _UNREADABLE as error:
-            raise DataError(f"{self.path} is damaged ({error!s:.100}): delete it to begin anew.") from None
         different = [name for name in {**facts, **self.facts} if facts.get(name) != self.facts.get(name)]
         if different:
             told = [f"{name} (was {facts.get(name)!r:.60}, is {self.facts.get(name)!r:.60})" for name in different]
@@ -159,22 +141,9 @@ class RunState(keras.callbacks.Callback):
         float(best)
 
     def _fill(self, owner: str, variables: Sequence[Any]) -> None:
-        try:
-            arrays = self._list(owner)
-        except ValueError as error:  # a number in a name that is none
-            raise DataError(f"{self.path} is damaged ({error!s:.100}): delete it to begin anew.") from None
-        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-            raise DataError(f"{self.path} is of another {owner}: give what the run was begun with, or another folder.")
-        for variable, array in zip(variables, arrays, strict=True):
-            variable.assign(array)
-
-    def _list(self, owner: str) -> list[np.ndarray]:
-        names = [name for name in self._arrays if name.startswith(f"{owner}/")]
-        return [self._arrays[name] for name in sorted(names, key=lambda name: int(name.split("/")[1]))]
+        arrays = {name: array for name, array in self._arrays.items() if name.startswith(f"{owner}/")}
+        fill(_named(owner, variables), arrays, self.path, owner)
 
 
-def _named(owner: str, variables: Sequence[Any]) -> dict[str, np.ndarray]:
-    # NumPy has no bfloat16, and float32 holds all of its numbers.
-    arrays = [np.asarray(ops.convert_to_numpy(variable)) for variable in variables]
-    arrays = [array.astype("float32") if array.dtype.kind == "V" else array for array in arrays]
-    return {f"{owner}/{place}": array for place, array in enumerate(arrays)}
+def _named(owner: str, values: Sequence[Any]) -> dict[str, Any]:
+    return {f"{owner}/{place}": value for place, value in enumerate(values)}

@@ -12,7 +12,7 @@ import numpy as np
 
 from bert4albert.checkpoint.formats.tensor_file import DamagedError, all_finite
 from bert4albert.errors import DataError
-from bert4albert.files import open_regular
+from bert4albert.plain_files import open_regular
 
 _MOST_NODES = 2**16
 _DEEPEST = 64

@@ -92,7 +92,7 @@ class PyTorchArchive(TensorFile):
                 "Save model.state_dict(), or use safetensors."
             ) from error
         for name, tensor in self._places.items():
-            if self._archive.size(self._member(tensor)) != tensor.length * item_size(tensor.dtype):
+            if self._archive.sizes.get(self._member(tensor)) != tensor.length * item_size(tensor.dtype):
                 raise CheckpointError(f"{path}: the numbers of {name} are missing or cut short; download it again.")
         self._archive.require_plausible({name: tensor.num_bytes for name, tensor in self._places.items()})
 
@@ -111,7 +111,7 @@ class PyTorchArchive(TensorFile):
         return f"{self._root}data/{tensor.storage}"
 
     def _content(self, member: str, most: int) -> bytes:
-        size = self._archive.size(member)
+        size = self._archive.sizes.get(member)
         if size is None:
             return b""
         if size > most:

@@ -18,7 +18,7 @@ import numpy as np
 
 from bert4albert.checkpoint.formats.tensor_file import DamagedError, TensorFile, TensorInfo, item_size, read_slice
 from bert4albert.errors import CheckpointError
-from bert4albert.files import open_regular
+from bert4albert.plain_files import open_regular
 
 _DTYPES = {
     "F64": "float64",

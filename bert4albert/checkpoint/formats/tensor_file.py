@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bert4albert.errors import Bert4AlbertError, CheckpointError
-from bert4albert.files import open_regular, read_small
+from bert4albert.errors import CheckpointError
+from bert4albert.plain_files import open_regular, read_small
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -120,17 +120,6 @@ def read_whole(path: Path, most: int) -> bytes:
         ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not what its name says: {error}.") from None
-
-
-def require_finite(name: str, array: np.ndarray, error: type[Bert4AlbertError] = CheckpointError) -> None:
-    """Raise an error that names a weight, about to be saved, with values that are NaN or infinite."""
-    # NumPy itself knows no bfloat16, which is not of kind "f".
-    wide = array if array.dtype.kind in "fiub" else array.astype(np.float32)
-    if not all_finite(wide):
-        raise error(
-            f"The weight {name} holds NaN or infinite values, so nothing was saved: its training diverged. Go back to "
-            "an earlier state, train with a lower learning rate, or pass allow_nonfinite=True to save it all the same."
-        )
 
 
 def all_finite(array: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from bert4albert.errors import CheckpointError
-from bert4albert.files import open_regular
+from bert4albert.plain_files import open_regular
 
 _FAILURES = (
     zipfile.BadZipFile,
@@ -72,10 +72,6 @@ class Zipped:
                 f"{self._path} has {self._file_size:,} bytes, and what it holds claims {total:,}; it is damaged or "
                 "made to exhaust memory. If its tensors are views of one storage, save copies of them."
             )
-
-    def size(self, name: str) -> int | None:
-        """Return the bytes of a member, None if there is none."""
-        return self.sizes.get(name)
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:

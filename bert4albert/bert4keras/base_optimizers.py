@@ -22,6 +22,11 @@ def counts_early(optimizer: Any, variables: list[Any]) -> int:
     return int(not optimizer.counts_late and any(hasattr(variable, "keras2_name") for variable in variables))
 
 
+def name_of(variable: Any) -> str:
+    """Return the name by which scripts know a variable, such as 'Embedding-Norm/gamma'."""
+    return getattr(variable, "keras2_name", None) or variable.path
+
+
 def dense(gradient: Any, weight: Any) -> Any:
     """Return a gradient as an ordinary tensor; TensorFlow gives that of a table as the rows that were read."""
     if hasattr(gradient, "dense_shape"):
@@ -145,8 +150,7 @@ class AdaFactor(keras.optimizers.Optimizer):
             shapes = self._factored(variable.shape) or (tuple(variable.shape),)
             self._averages.append([self.add_variable(shape, name="average", initializer="zeros") for shape in shapes])
             self._moments.append(self.add_variable_from_reference(variable, name="moment") if self.beta1 > 0 else None)
-            name = getattr(variable, "keras2_name", None) or variable.path
-            excluded = string_matching(name, self.exclude_from_parameter_scale)
+            excluded = string_matching(name_of(variable), self.exclude_from_parameter_scale)
             self._scaled.append(self.multiply_by_parameter_scale and not excluded)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

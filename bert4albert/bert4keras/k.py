@@ -6,7 +6,8 @@ Names, argument orders and results are those of Keras 2.3, with what bert4keras 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -138,10 +139,7 @@ def flatten(x: Any, start: int | None = None, end: int | None = None) -> Any:
     sizes = ops.shape(x)
     start, end = start or 0, end or len(sizes)
     start, end = (i + len(sizes) if i < 0 else i for i in (start, end))
-    joined: Any = 1
-    for size in sizes[start:end]:
-        joined = joined * size
-    return ops.reshape(x, (*sizes[:start], joined, *sizes[end:]))
+    return ops.reshape(x, (*sizes[:start], math.prod(sizes[start:end]), *sizes[end:]))
 
 
 def permute_dimensions(x: Any, pattern: Sequence[int]) -> Any:
@@ -246,16 +244,8 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the product, also of the sizes that `shape` gives."""
     if isinstance(x, tuple):
-        return flatten_sizes(x)
+        return math.prod(x)
     return ops.prod(x, axis=axis, keepdims=keepdims)
-
-
-def flatten_sizes(sizes: Iterable[Any]) -> Any:
-    """Return the product of the sizes of axes."""
-    product: Any = 1
-    for size in sizes:
-        product = product * size
-    return product
 
 
 def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

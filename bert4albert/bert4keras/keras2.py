@@ -38,6 +38,7 @@ import numpy as np
 
 from bert4albert.bert4keras import keras_history, training
 from bert4albert.bert4keras.generators import as_tuples, dataset_of
+from bert4albert.bert4keras.symbolic import one_or_list
 from bert4albert.errors import ConfigError
 
 _GONE_FROM_FIT = ("workers", "use_multiprocessing", "max_queue_size", "wait_time")
@@ -237,12 +238,11 @@ def _keras3_name(filepath: Any, suffix: str) -> bool:
 def _tensors_at(layer: Any, node_index: int, which: int) -> Any:
     calls = keras_history.calls_of(layer)
     try:
-        tensors = calls[node_index][which]
+        return one_or_list(calls[node_index][which])
     except IndexError:
         raise ConfigError(
             f"The layer {layer.name!r} was called {len(calls)} times; there is no call {node_index}."
         ) from None
-    return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _with_lr(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -22,6 +22,7 @@ from bert4albert.bert4keras.base_optimizers import (
     Lion,
     counts_early,
     dense,
+    name_of,
 )
 from bert4albert.bert4keras.texts import string_matching
 
@@ -304,11 +305,6 @@ class ParameterWiseRate(Extension):
         old, new = self._stepped(super().update_step, gradient, variable, learning_rate)
         if factor != 1:
             self._move(variable, old + (new - old) * factor)
-
-
-def name_of(variable: Any) -> str:
-    """Return the name by which scripts know a variable, such as 'Embedding-Norm/gamma'."""
-    return getattr(variable, "keras2_name", None) or variable.path
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 
@@ -275,6 +274,3 @@ def _seed_worker(queue: Any, func: Callable[[Any], Any]) -> None:
 
 def _apply_in_worker(pair: tuple[int, Any]) -> tuple[int, Any]:
     return pair[0], _WORKER["func"](pair[1])
-
-
-Progbar = keras.utils.Progbar

@@ -12,6 +12,7 @@ import keras
 
 from bert4albert.bert4keras import parts
 from bert4albert.bert4keras.backend import gelu_now
+from bert4albert.bert4keras.symbolic import one_or_list
 from bert4albert.build import fill
 from bert4albert.checkpoint.resolve import open_source, resolve
 from bert4albert.config import ModelConfig
@@ -120,7 +121,7 @@ class BERT:
         inputs = self.get_inputs()
         self.inputs = [*inputs, *_as_list(additional_input_layers)]
         self.outputs = _as_list(self.call(inputs))
-        self.input, self.output = _one_or_list(self.inputs), _one_or_list(self.outputs)
+        self.input, self.output = one_or_list(self.inputs), one_or_list(self.outputs)
         # One output stays one tensor, as scripts need it.
         self.model = keras.Model(self.inputs, self.output, name=self.name)
         self.built = True
@@ -234,7 +235,7 @@ class BERT:
             x = self._part(parts.WordBias, "MLM-Bias", [x], {"head": head})
             activation = {"activation": self.config.with_mlm}
             outputs.append(self.apply(x, keras.layers.Activation, name="MLM-Activation", **activation))
-        return _one_or_list(outputs or [inputs])
+        return one_or_list(outputs or [inputs])
 
     def load_weights_from_checkpoint(self, checkpoint: Any, mapping: Any = None) -> None:
         """Fill the model from a checkpoint of any kind that `build_model` reads.
@@ -349,7 +350,3 @@ def _as_list(items: Any) -> list[Any]:
     if items is None:
         return []
     return list(items) if isinstance(items, (list, tuple)) else [items]
-
-
-def _one_or_list(items: Sequence[Any]) -> Any:
-    return items[0] if len(items) == 1 else list(items)

@@ -42,16 +42,20 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of a step, a scalar."""
         points = self.points if 0 in self.points else {0: 0.0, **self.points}
-        step = ops.cast(step, "float32")
-        # The sum of ramps, one for each line: a ramp goes from 0 to 1 between its two points.
-        value = ops.cast(points[0], "float32")
-        for (start, low), (end, high) in itertools.pairwise(points.items()):
-            value += (high - low) * ops.clip((step - start) / (end - start), 0.0, 1.0)
-        return self.base * value
+        return self.base * line_through(points, ops.cast(step, "float32"))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {"points": {str(step): value for step, value in self.points.items()}, "base": self.base}
+
+
+def line_through(points: Mapping[Any, float], step: Any) -> Any:
+    """Return the value at a step, a float of any shape, of the line through points in order; level outside them."""
+    # The sum of ramps, one for each line: a ramp goes from 0 to 1 between its two points.
+    value = ops.zeros_like(step) + next(iter(points.values()))
+    for (start, low), (end, high) in itertools.pairwise(points.items()):
+        value += (high - low) * ops.clip((step - start) / (end - start), 0.0, 1.0)
+    return value
 
 
 def piecewise_linear(points: Mapping[int, float], base: float = 1.0) -> PiecewiseLinear:

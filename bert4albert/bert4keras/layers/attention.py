@@ -9,12 +9,12 @@ import keras
 from keras import ops
 
 from bert4albert.bert4keras.backend import align, apply_rotary_position_embeddings, attention_normalize
-from bert4albert.bert4keras.registration import register
+from bert4albert.bert4keras.registration import Layer, register
 from bert4albert.errors import ConfigError
 
 
 @register
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Layer):
     """Multi-head attention (arXiv:1706.03762).
 
     The input is the list [query, key, value], then a bias of the scores where the call has `a_bias=True`, then sine and
@@ -46,7 +46,6 @@ class MultiHeadAttention(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.heads, self.head_size = heads, head_size
         self.out_dim, self.key_size = out_dim or heads * head_size, key_size or head_size
         self.use_bias, self.normalization, self.attention_scale = use_bias, normalization, attention_scale
@@ -121,7 +120,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
 
 @register
-class FeedForward(keras.layers.Layer):
+class FeedForward(Layer):
     """Two Dense layers; with a list of activations the first is a gated one (arXiv:2002.05202).
 
     Arguments:
@@ -139,7 +138,6 @@ class FeedForward(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.units, self.use_bias = units, use_bias
         activations = activation if isinstance(activation, list) else [activation]
         self.activation = [keras.activations.get(one) for one in activations]

@@ -13,11 +13,11 @@ import numpy as np
 from keras import ops
 
 from bert4albert.bert4keras.backend import sequence_masking
-from bert4albert.bert4keras.registration import register
+from bert4albert.bert4keras.registration import Layer, register
 from bert4albert.heads.crf import negative_log_likelihood
 
 
-class _Tagger(keras.layers.Layer):
+class _Tagger(Layer):
     """What both taggers share.
 
     Arguments:
@@ -26,7 +26,6 @@ class _Tagger(keras.layers.Layer):
 
     def __init__(self, lr_multiplier: float = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.lr_multiplier = lr_multiplier
 
     def get_config(self) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.bert4keras.registration import register
+from bert4albert.bert4keras.registration import Layer, register
 
 
 @register
-class Loss(keras.layers.Layer):
+class Loss(Layer):
     """A layer whose `compute_loss` is what a model trains on, for `compile(optimizer)` without a loss.
 
     Arguments:
@@ -22,7 +22,6 @@ class Loss(keras.layers.Layer):
 
     def __init__(self, output_axis: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.output_axis = output_axis
 
     def get_config(self) -> dict[str, Any]:
@@ -56,12 +55,8 @@ class Loss(keras.layers.Layer):
 
 
 @register
-class Concatenate1D(keras.layers.Layer):
+class Concatenate1D(Layer):
     """Join sequences [batch, length, size] along their length; one without a mask counts whole."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Join."""
@@ -83,7 +78,7 @@ class Concatenate1D(keras.layers.Layer):
 
 
 @register
-class BatchSplit(keras.layers.Layer):
+class BatchSplit(Layer):
     """Split each input along the batch: part 0 of all inputs' first, then part 1, as bert4keras' data parallelism did.
 
     Arguments:
@@ -117,7 +112,7 @@ class BatchSplit(keras.layers.Layer):
 
 
 @register
-class BatchConcat(keras.layers.Layer):
+class BatchConcat(Layer):
     """Join tensors along the batch."""
 
     def call(self, inputs: Sequence[Any]) -> Any:
@@ -130,12 +125,8 @@ class BatchConcat(keras.layers.Layer):
 
 
 @register
-class BiasAdd(keras.layers.Layer):
+class BiasAdd(Layer):
     """Add a bias to the last axis."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
 
     def build(self, shape: Any) -> None:
         """Create the bias."""

@@ -15,7 +15,9 @@ from bert4albert.bert4keras.optimizers import (
     extend_with_layer_adaptation,
     extend_with_weight_decay,
 )
-from bert4albert.bert4keras.snippets import AutoRegressiveDecoder
+from bert4albert.bert4keras.snippets import AutoRegressiveDecoder, DataGenerator
+from bert4albert.bert4keras.symbolic import TotalLoss
+from bert4albert.errors import ConfigError
 
 CONFIG = {
     "vocab_size": 61,
@@ -190,6 +192,20 @@ def test_pointers_learn_nothing_from_padding(ids):
     assert scores.shape == (4, 2, 9, 9)
     assert np.isinf(scores[1, :, :, 6:]).all()
     assert np.isinf(scores[0, 0][np.tril_indices(9, -1)]).all()
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow can do it")
+def test_what_only_tensorflow_can_do_says_so():
+    model = Model(tokens := keras.Input((3,)), Dense(2)(tokens))
+    model.compile("sgd", "mse")
+    for impossible in (
+        lambda: K.gradients(model.total_loss, model.outputs),
+        lambda: K.function(model.inputs, [TotalLoss(model)]),
+        model._make_train_function,
+        lambda: DataGenerator([1, 2]).to_dataset("int32", ()),
+    ):
+        with pytest.raises(ConfigError, match="works on TensorFlow only"):
+            impossible()
 
 
 @tensorflow_only

@@ -92,13 +92,19 @@ def gelu_now() -> str:
     return f"gelu_{_GELU['version']}"
 
 
+def activation_of(identifier: Any) -> Any:
+    """Return the function of an activation's name, of bert4keras or of Keras, "gelu" as `set_gelu` says."""
+    own = keras.utils.get_custom_objects().get(identifier) if isinstance(identifier, str) else None
+    return own or keras.activations.get(identifier)
+
+
 def search_layer(inputs: Any, name: str, exclude_from: Any = None) -> Any:
     """Return the layer of this name that a layer or tensor depends on.
 
     Arguments:
         inputs: a layer, or its output; inside a loss function, the predictions of the model being trained.
         name: the layer's name.
-        exclude_from: not used.
+        exclude_from: layers before which none is looked for.
 
     Returns:
         The layer, or None if there is no such layer.
@@ -108,9 +114,9 @@ def search_layer(inputs: Any, name: str, exclude_from: Any = None) -> Any:
             return inputs
         outputs = [tensor for _, given in keras_history.calls_of(inputs)[:1] for tensor in given]
         within = inputs.layers if isinstance(inputs, keras.Model) else []
-        before = [*within, *(layer for tensor in outputs for layer in keras_history.layers_before(tensor))]
+        before = [*within, *(one for tensor in outputs for one in keras_history.layers_before(tensor, exclude_from))]
     elif keras_history.layer_of(inputs) is not None:
-        before = list(keras_history.layers_before(inputs))
+        before = list(keras_history.layers_before(inputs, exclude_from))
     else:
         # Actual numbers do not know where they came from: they came from the model whose loss is being computed.
         before = list(keras2.layers_in_training())

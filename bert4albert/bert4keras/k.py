@@ -84,6 +84,7 @@ from bert4albert.bert4keras.k_state import (  # noqa: F401
     zeros,
 )
 from bert4albert.bert4keras.symbolic import function, gradients  # noqa: F401
+from bert4albert.errors import require_choice
 
 epsilon, set_epsilon = keras.config.epsilon, keras.config.set_epsilon
 floatx, set_floatx = keras.config.floatx, keras.config.set_floatx
@@ -292,7 +293,9 @@ def relu(x: Any, alpha: float = 0.0, max_value: float | None = None) -> Any:
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """Return `x` where the condition holds, else `y`; all three broadcast, as in bert4keras."""
+    """Return `x` where the condition holds, else `y`; all three broadcast, and two plain numbers are floats."""
+    if not hasattr(x, "dtype") and not hasattr(y, "dtype"):
+        x = ops.convert_to_tensor(x, floatx())
     return ops.where(ops.cast(condition, "bool"), x, y)
 
 
@@ -314,6 +317,7 @@ def pool2d(
     pool_mode: str = "max",
 ) -> Any:
     """Return the maximum or the mean ('avg') of each window of [batch, ..., size], of as many axes as that has."""
+    require_choice("pool_mode", pool_mode, ("max", "avg"))
     pool = ops.max_pool if pool_mode == "max" else ops.average_pool
     return pool(x, pool_size, strides, padding, data_format)
 

@@ -43,6 +43,20 @@ from bert4albert.errors import ConfigError
 
 _GONE_FROM_FIT = ("workers", "use_multiprocessing", "max_queue_size", "wait_time")
 _OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Nadam", "RMSprop", "SGD")
+# What comes after the generator, in Keras 2's order.
+_GENERATOR_ARGUMENTS = {
+    "fit": [
+        "steps_per_epoch",
+        "epochs",
+        "verbose",
+        "callbacks",
+        "validation_data",
+        "validation_steps",
+        "validation_freq",
+    ],
+    "evaluate": ["steps", "callbacks"],
+    "predict": ["steps", "callbacks"],
+}
 _IN_TRAINING: ContextVar[Any] = ContextVar("model_in_training", default=None)
 
 
@@ -114,11 +128,9 @@ def _renamed(name: str) -> Callable[..., Any]:
         for old, new in (("samples_per_epoch", "steps_per_epoch"), ("nb_epoch", "epochs"), ("val_samples", "steps")):
             if old in kwargs:
                 kwargs[new] = kwargs.pop(old)
-        if args:
-            # Keras 2's second argument of all three is the number of steps; Keras 3's is y.
-            kwargs["steps_per_epoch" if name == "fit" else "steps"], *rest = args
-            if rest:
-                kwargs["epochs"] = rest[0]
+        if len(args) > len(_GENERATOR_ARGUMENTS[name]):
+            raise ConfigError(f"{name}_generator got {len(args)} arguments in a row; give the last ones by name.")
+        kwargs.update(zip(_GENERATOR_ARGUMENTS[name], args, strict=False))
         return getattr(self, name)(generator, **kwargs)
 
     call.__doc__ = f"Call `{name}`, as Keras 2's `{name}_generator` is called."

@@ -28,10 +28,15 @@ _BUILD_ARGUMENTS = (
     "layer_norm_cond_hidden_size",
     "layer_norm_cond_hidden_act",
     "additional_input_layers",
-    "attention_caches",
 )
-# Arguments of bert4keras that change nothing for the models built here.
-_WITHOUT_EFFECT = ("ignore_invalid_weights", "autoresize_weights", "residual_attention_scores")
+# Arguments of bert4keras that may be given only where they ask for nothing.
+NOT_OFFERED = (
+    "attention_caches",
+    "autoresize_weights",
+    "ignore_invalid_weights",
+    "residual_attention_scores",
+    "shared_segment_embeddings",
+)
 
 
 class BERT:
@@ -62,9 +67,9 @@ class BERT:
         **settings: Any,
     ) -> None:
         settings = {key: value for key, value in settings.items() if key not in _BUILD_ARGUMENTS}
-        for key in _WITHOUT_EFFECT:
+        for key in NOT_OFFERED:
             if settings.pop(key, None):
-                raise ConfigError(f"{key}=True is not offered here; leave it out.")
+                raise ConfigError(f"{key} is not offered here; leave it out.")
         if self.application is not None:
             settings["application"] = self.application
         values: Mapping[str, Any] = {}
@@ -117,7 +122,8 @@ class BERT:
         if self._plan is not None:
             fill(self.trunk, self._plan)
         self._condition = layer_norm_cond
-        self._condition_layer = (layer_norm_cond_hidden_size, layer_norm_cond_hidden_act)
+        hidden_act = gelu_now() if layer_norm_cond_hidden_act == "gelu" else layer_norm_cond_hidden_act
+        self._condition_layer = (layer_norm_cond_hidden_size, hidden_act)
         inputs = self.get_inputs()
         self.inputs = [*inputs, *_as_list(additional_input_layers)]
         self.outputs = _as_list(self.call(inputs))
@@ -144,7 +150,7 @@ class BERT:
             arguments: named arguments of the call.
             kwargs: the arguments of the class, `name` among them.
         """
-        if layer is keras.layers.Dropout and not kwargs.get("rate", self.dropout_rate):
+        if layer is keras.layers.Dropout and self.dropout_rate == 0:
             return inputs
         if layer is keras.layers.Lambda:
             kwargs["arguments"], arguments = arguments or {}, None

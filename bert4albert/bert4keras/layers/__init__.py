@@ -12,6 +12,7 @@ from bert4albert.bert4keras.layers.embeddings import Embedding, PositionEmbeddin
 from bert4albert.bert4keras.layers.losses import BatchConcat, BatchSplit, BiasAdd, Concatenate1D, Loss
 from bert4albert.bert4keras.layers.norms import LayerNormalization, ScaleOffset
 from bert4albert.bert4keras.layers.pointers import EfficientGlobalPointer, GlobalPointer
+from bert4albert.bert4keras.layers.pooling import GlobalMaxPooling1D
 from bert4albert.bert4keras.registration import Layer
 
 _OWN = [
@@ -23,6 +24,7 @@ _OWN = [
     "EfficientGlobalPointer",
     "Embedding",
     "FeedForward",
+    "GlobalMaxPooling1D",
     "GlobalPointer",
     "K",
     "Layer",

@@ -8,7 +8,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.bert4keras.backend import align, apply_rotary_position_embeddings, attention_normalize
+from bert4albert.bert4keras.backend import (
+    activation_of,
+    align,
+    apply_rotary_position_embeddings,
+    attention_normalize,
+)
 from bert4albert.bert4keras.registration import Layer, register
 from bert4albert.errors import ConfigError
 
@@ -52,7 +57,9 @@ class MultiHeadAttention(Layer):
         self.attention_dropout, self.return_attention_scores = attention_dropout, return_attention_scores
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.q_dense, self.k_dense, self.v_dense, self.o_dense = (
-            keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=kernel_initializer, name=name)
+            keras.layers.Dense(
+                units, use_bias=use_bias, kernel_initializer=kernel_initializer, dtype=self.dtype_policy, name=name
+            )
             for units, name in (
                 (self.key_size * heads, "q_dense"),
                 (self.key_size * heads, "k_dense"),
@@ -60,7 +67,7 @@ class MultiHeadAttention(Layer):
                 (self.out_dim, "o_dense"),
             )
         )
-        self.dropout = keras.layers.Dropout(attention_dropout or 0.0)
+        self.dropout = keras.layers.Dropout(attention_dropout or 0.0, dtype=self.dtype_policy)
 
     def get_config(self) -> dict[str, Any]:
         """Return Keras' own settings and the arguments."""
@@ -140,7 +147,7 @@ class FeedForward(Layer):
         super().__init__(**kwargs)
         self.units, self.use_bias = units, use_bias
         activations = activation if isinstance(activation, list) else [activation]
-        self.activation = [keras.activations.get(one) for one in activations]
+        self.activation = [activation_of(one) for one in activations]
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.i_dense = [self._dense(units, f"i{i}_dense", one) for i, one in enumerate(self.activation)]
 
@@ -175,5 +182,10 @@ class FeedForward(Layer):
 
     def _dense(self, units: int, name: str, activation: Any) -> keras.layers.Dense:
         return keras.layers.Dense(
-            units, activation, use_bias=self.use_bias, kernel_initializer=self.kernel_initializer, name=name
+            units,
+            activation,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name=name,
         )

@@ -104,6 +104,15 @@ class BatchSplit(Layer):
             ends = [-(-batch // self.parts) * (i + 1) for i in range(self.parts)]
         return [inputs[start:end] for start, end in zip([0, *ends[:-1]], [*ends[:-1], batch], strict=True)]
 
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Split the masks, where there are any."""
+        if isinstance(mask, (list, tuple)):
+            return [part for x, one in zip(inputs, mask, strict=True) for part in self.compute_mask(x, one)]
+        if mask is None:
+            return [None] * (len(self.parts) if np.ndim(self.parts) > 0 else self.parts)
+        # A symbolic mask is split by a layer of its own, which is no further call of this one.
+        return type(self)(self.parts)(mask) if isinstance(mask, keras.KerasTensor) else self.call(mask)
+
     def compute_output_spec(self, inputs: Any) -> Any:
         """Return the shapes."""
         count = len(self.parts) if np.ndim(self.parts) > 0 else self.parts
@@ -113,11 +122,15 @@ class BatchSplit(Layer):
 
 @register
 class BatchConcat(Layer):
-    """Join tensors along the batch."""
+    """Join tensors along the batch; their masks too, if all have one."""
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Join."""
         return ops.concatenate(list(inputs), axis=0)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Join the masks."""
+        return None if mask is None or any(one is None for one in mask) else ops.concatenate(list(mask), axis=0)
 
     def compute_output_shape(self, shapes: Any) -> Any:
         """Return the shape."""

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.bert4keras.backend import align
+from bert4albert.bert4keras.backend import activation_of, align
 from bert4albert.bert4keras.registration import Layer, register
 
 
@@ -42,7 +42,7 @@ class Condition(Layer):
         if hidden_units is not None:
             self.hidden_dense = keras.layers.Dense(
                 hidden_units,
-                activation=hidden_activation,
+                activation=activation_of(hidden_activation),
                 use_bias=False,
                 kernel_initializer=hidden_initializer,
                 dtype=self.dtype_policy,
@@ -94,7 +94,7 @@ class ScaleOffset(Layer):
         self.scale, self.offset = scale, offset
         self.conditional = conditional
         self.hidden_units = hidden_units
-        self.hidden_activation = keras.activations.get(hidden_activation)
+        self.hidden_activation = activation_of(hidden_activation)
         self.hidden_initializer = keras.initializers.get(hidden_initializer)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The layers of bert4keras as scripts put them together."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -54,6 +56,27 @@ def test_masks_are_split_and_joined_with_their_batches(parts):
     wanted, *found = keras.Model(ids, [whole, joined, by_half]).predict(IDS, verbose=0, batch_size=4)
     for one in found:
         np.testing.assert_array_equal(one, wanted)
+
+
+def test_a_random_field_learns_from_smoothed_labels():
+    random = np.random.default_rng(0)
+    crf, lengths = layers.ConditionalRandomField(lr_multiplier=3), (3, 1)
+    scores = random.normal(size=(2, 3, 2)).astype("float32")
+    masked = crf(scores, mask=np.arange(3) < np.array(lengths)[:, None])
+    labels = random.dirichlet([1, 1], (2, 3)).astype("float32")
+    trans, wanted = keras.ops.convert_to_numpy(crf.trans), []
+    for row, soft, length in zip(scores, labels, lengths, strict=True):
+
+        def score(path, row=row, length=length):
+            steps = sum(path[i] @ trans @ path[i + 1] for i in range(length - 1))
+            return steps + sum(path[i] @ row[i] for i in range(length))
+
+        paths = [score(np.eye(2)[list(path)]) for path in itertools.product(range(2), repeat=length)]
+        wanted.append(np.log(np.exp(paths).sum()) - score(soft))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(crf.dense_loss(labels, masked)), wanted, rtol=1e-4)
+    hard = labels.argmax(axis=2)
+    found = [crf.dense_loss(np.eye(2)[hard], masked), crf.sparse_loss(hard, masked)]
+    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, found), rtol=1e-6)
 
 
 def test_positions_of_ones_own_may_be_fractions():

@@ -6,6 +6,7 @@ import pytest
 
 from bert4albert.bert4keras import optimizers
 from bert4albert.bert4keras.optimizers import Adam
+from bert4albert.errors import ConfigError
 
 STEPS, RATE = 10, 0.05
 SCHEDULE = {3: 1.0, 8: 0.1}
@@ -216,6 +217,8 @@ def one_step(optimizer, gradients):
 def test_the_rate_may_be_called_lr():
     for kind in (Adam, optimizers.extend_with_weight_decay(Adam), optimizers.AdaFactor, optimizers.Lion):
         assert float(kind(lr=2e-5).learning_rate) == pytest.approx(2e-5)
+        with pytest.raises(ConfigError, match="InverseTimeDecay"):
+            kind(decay=1e-3)
 
 
 @pytest.mark.parametrize("base", [keras.optimizers.SGD, Adam])

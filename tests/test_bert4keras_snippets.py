@@ -122,6 +122,14 @@ def test_no_more_items_are_read_than_may_wait(dummy):
     assert sorted(snippets.parallel_apply(abs, range(-9, 0), 2, 1, dummy=dummy)) == [*range(1, 10)]
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("dummy", [True, False])
+def test_workers_draw_from_the_seeds_they_are_given(dummy):
+    drawn = snippets.parallel_apply(lambda _: np.random.rand(), range(2), 1, 0, dummy=dummy, random_seeds=[5])
+    np.random.seed(5)
+    assert drawn == [np.random.rand(), np.random.rand()]
+
+
 def test_the_best_path_is_found():
     decoder = snippets.ViterbiDecoder(np.array([[0.0, 1.0], [2.0, 0.0]]), starts=[0], ends=[0])
     assert decoder.decode(np.array([[0.0, 9.0], [0.0, 0.0], [0.0, 9.0]])).tolist() == [0, 1, 0]

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from bert4albert.bert4keras.backend import is_tf_keras, root_mean_square
+from bert4albert.bert4keras.keras2 import with_learning_rate
 from bert4albert.bert4keras.texts import string_matching
 
 
@@ -42,12 +43,10 @@ def _power(base: float, exponent: Any) -> Any:
 def as_keras3(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return named arguments of an optimizer of Keras 2 as those of Keras 3.
 
-    `lr` is the learning rate. `clipnorm` was the most norm of all gradients together, which Keras 3 calls
-    `global_clipnorm`; with `TF_KERAS=1` it was that of each alone, as `clipnorm` is in Keras 3.
+    `lr` is the learning rate; `decay` is refused. `clipnorm` was the most norm of all gradients together, which Keras 3
+    calls `global_clipnorm`; with `TF_KERAS=1` it was that of each alone, as `clipnorm` is in Keras 3.
     """
-    arguments = dict(arguments)
-    if "lr" in arguments:
-        arguments["learning_rate"] = arguments.pop("lr")
+    arguments = with_learning_rate(arguments)
     if arguments.get("clipnorm") and not is_tf_keras:
         arguments["global_clipnorm"] = arguments.pop("clipnorm")
     return arguments

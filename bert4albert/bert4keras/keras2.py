@@ -27,7 +27,7 @@ import inspect
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
 from pathlib import Path
@@ -66,11 +66,8 @@ def install() -> None:
         return
     model, layer = keras.Model, keras.layers.Layer
     for name in ("fit", "evaluate", "predict"):
-        _wrap(model, name, _without_workers)
-    for name in ("fit", "evaluate", "predict"):
-        _wrap(model, name, _with_tuples)
-    for name in ("fit", "evaluate", "predict"):
-        _wrap(model, name, _for_any_length)
+        for wrapper in (_without_workers, _with_tuples, _for_any_length):
+            _wrap(model, name, wrapper)
     for name in ("fit", "train_on_batch"):
         _wrap(model, name, _as_keras2_trains)
     for name in ("predict", "predict_on_batch"):
@@ -258,11 +255,17 @@ def _tensors_at(layer: Any, node_index: int, which: int) -> Any:
 
 
 def _with_lr(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
-    if "lr" in kwargs:
-        kwargs["learning_rate"] = kwargs.pop("lr")
-    if kwargs.pop("decay", 0):
+    return original(self, *args, **with_learning_rate(kwargs))
+
+
+def with_learning_rate(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return named arguments of an optimizer with `lr` under its name of today; `ConfigError` for a `decay`."""
+    arguments = dict(arguments)
+    if "lr" in arguments:
+        arguments["learning_rate"] = arguments.pop("lr")
+    if arguments.pop("decay", 0):
         raise ConfigError(
             "Keras 3's optimizers have no decay; pass learning_rate=keras.optimizers.schedules.InverseTimeDecay("
             "learning_rate, decay_steps=1, decay_rate=decay)."
         )
-    return original(self, *args, **kwargs)
+    return arguments

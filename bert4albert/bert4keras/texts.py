@@ -227,16 +227,13 @@ def parallel_apply_generator(
     import multiprocessing
     from multiprocessing.pool import ThreadPool
 
-    if dummy:
-        pool: Any = ThreadPool(workers)
-    else:
-        # Forked, so that functions defined in a script need not be found again.
-        seeds = [None] * workers if random_seeds is True else list(random_seeds or [])
-        context = multiprocessing.get_context("fork")
-        queue = context.SimpleQueue()
-        for seed in seeds:
-            queue.put(seed)
-        pool = context.Pool(workers, _seed_worker, (queue, func))
+    # Forked, so that functions defined in a script need not be found again.
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    new_seeds = [] if dummy else [None] * workers  # threads share one generator, which is left as the script seeded it
+    for seed in new_seeds if random_seeds is True else random_seeds or []:
+        queue.put(seed)
+    pool: Any = (ThreadPool if dummy else context.Pool)(workers, _seed_worker, (queue, None if dummy else func))
     # A pool reads ahead without end, and iterables may be longer than memory.
     room, stopped = threading.Semaphore(max_queue_size + workers if max_queue_size else 2**40), threading.Event()
 
@@ -261,8 +258,9 @@ def parallel_apply_generator(
 _WORKER: dict[str, Any] = {}
 
 
-def _seed_worker(queue: Any, func: Callable[[Any], Any]) -> None:
-    _WORKER["func"] = func
+def _seed_worker(queue: Any, func: Callable[[Any], Any] | None) -> None:
+    if func is not None:
+        _WORKER["func"] = func
     if not queue.empty():
         np.random.seed(queue.get())
 

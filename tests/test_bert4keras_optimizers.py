@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from bert4albert.bert4keras import optimizers
+from bert4albert.bert4keras import backend, optimizers
 from bert4albert.bert4keras.optimizers import Adam
 from bert4albert.errors import ConfigError
 
@@ -205,6 +205,14 @@ def test_compiled_training_takes_the_same_steps(base):
     np.testing.assert_allclose(model.get_weights()[0], keras.ops.convert_to_numpy(kernel), atol=1e-5)
     model.optimizer.reset_old_weights()
     assert np.abs(model.get_weights()[0] - keras.ops.convert_to_numpy(kernel)).max() > 1e-3
+
+
+def test_a_line_starts_from_zero_or_is_level_before_its_first_point():
+    steps = np.array([0.0, 0.25, 0.5, 1.5, 9.0], "float32")
+    points = {0.5: 1.0, 2.5: 0.0}
+    for from_zero, wanted in ((True, [0, 0.5, 1, 0.5, 0]), (False, [1, 1, 1, 0.5, 0])):
+        found = backend.piecewise_linear(steps, points, from_zero=from_zero)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(found), wanted, atol=1e-6)
 
 
 def one_step(optimizer, gradients):

@@ -34,10 +34,12 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, points: Mapping[int, float], base: float = 1.0) -> None:
         # JSON turns the steps into strings.
+        if not points or any(float(step) < 0 or float(step) % 1 for step in points):
+            raise ConfigError(
+                f"points must map steps, whole numbers from 0 on, to multiples of the rate, not {points!r:.80}."
+            )
         self.points = {int(step): float(points[step]) for step in sorted(points, key=int)}
         self.base = float(base)
-        if not points or min(self.points) < 0:
-            raise ConfigError(f"points must map steps, 0 or more, to multiples of the rate, not {points!r:.80}.")
 
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of a step, a scalar."""

@@ -258,6 +258,26 @@ def test_what_is_not_there_is_told(arguments, words):
         build_transformer_model(**SIZES, **arguments)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("key", ["attention_caches", "shared_segment_embeddings", "residual_attention_scores"])
+@pytest.mark.parametrize("model", ["bert", BERT])
+def test_what_is_not_offered_is_refused_and_not_left_out(model, key):
+    assert build_transformer_model(**SIZES, model=model, **{key: None}).output.shape == (None, None, 48)
+    with pytest.raises(ConfigError, match=f"{key} is not offered"):
+        build_transformer_model(**SIZES, model=model, **{key: {"a": 1}})
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("rate", [0, 0.1])
+def test_dropout_of_a_script_follows_the_models(rate):
+    class Dropped(BERT):
+        def apply_final_layers(self, inputs):
+            return self.apply(inputs, keras.layers.Dropout, name="Last", rate=0.5)
+
+    model = build_transformer_model(**SIZES, model=Dropped, dropout_rate=rate)
+    assert ("Last" in [layer.name for layer in model.layers]) == (rate > 0)
+
+
 def test_weights_that_a_checkpoint_lacks_are_told(golden):
     files = golden("google_bert")
     with pytest.raises(CheckpointError, match="does not fit"):

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from bert4albert.bert4keras import optimizers
+from bert4albert.bert4keras import backend, optimizers
 from bert4albert.bert4keras.optimizers import Adam
+from bert4albert.errors import ConfigError
 
 STEPS, RATE = 10, 0.05
 SCHEDULE = {3: 1.0, 8: 0.1}
@@ -95,7 +96,19 @@ CASES = {
 }
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="the formulas are worked out in float64, off on JAX")
+@pytest.fixture
+def in_float64():
+    """JAX computes in float64 only where it is asked to."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("case", CASES)
 def test_ten_steps_are_those_of_the_formulas(case):
     kind, arguments, change = CASES[case]
@@ -156,6 +169,101 @@ def test_an_optimizer_is_rebuilt_from_its_config():
     first = kind(learning_rate=RATE, lr_schedule=SCHEDULE, weight_decay_rate=0.1)
     again = kind.from_config(first.get_config())
     np.testing.assert_allclose(minimise(first)[-1][0], minimise(again)[-1][0], atol=1e-9)
+
+
+EVERYTHING = {
+    "grad_accum_steps": 2,
+    "lr_schedule": SCHEDULE,
+    "weight_decay_rate": 0.1,
+    "paramwise_lr_schedule": {"kernel": 2},
+    "include_in_lazy_optimization": ["kernel"],
+    "steps_per_slow_update": 3,
+    "ema_momentum": 0.5,
+}
+
+
+def everything(base):
+    """Extend an optimizer by all there is."""
+    for name in ("weight_decay", "layer_adaptation", "piecewise_linear_lr", "parameter_wise_lr", "lazy_optimization"):
+        base = getattr(optimizers, f"extend_with_{name}")(base)
+    base = optimizers.extend_with_gradient_accumulation(optimizers.extend_with_lookahead(base))
+    return optimizers.extend_with_exponential_moving_average(base)(learning_rate=RATE, **EVERYTHING)
+
+
+@pytest.mark.parametrize("base", [Adam, optimizers.AdaFactor, optimizers.Lion])
+def test_compiled_training_takes_the_same_steps(base):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, use_bias=False, kernel_initializer="ones")])
+    model.compile(everything(base), keras.losses.MeanSquaredError(reduction="sum"))
+    targets = TARGETS["kernel"].astype("float32")
+    model.fit(np.eye(4), targets, batch_size=4, epochs=5, verbose=0)
+    by_hand, kernel = everything(base), keras.Variable(np.ones((4, 3)), name="kernel")
+    for _ in range(5):
+        by_hand.apply([2 / 3 * (kernel - targets)], [kernel])
+    np.testing.assert_allclose(model.get_weights()[0], keras.ops.convert_to_numpy(kernel), atol=1e-5)
+    model.optimizer.apply_ema_weights()
+    by_hand.apply_ema_weights()
+    np.testing.assert_allclose(model.get_weights()[0], keras.ops.convert_to_numpy(kernel), atol=1e-5)
+    model.optimizer.reset_old_weights()
+    assert np.abs(model.get_weights()[0] - keras.ops.convert_to_numpy(kernel)).max() > 1e-3
+
+
+def test_a_line_starts_from_zero_or_is_level_before_its_first_point():
+    steps = np.array([0.0, 0.25, 0.5, 1.5, 9.0], "float32")
+    points = {0.5: 1.0, 2.5: 0.0}
+    for from_zero, wanted in ((True, [0, 0.5, 1, 0.5, 0]), (False, [1, 1, 1, 0.5, 0])):
+        found = backend.piecewise_linear(steps, points, from_zero=from_zero)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(found), wanted, atol=1e-6)
+
+
+def one_step(optimizer, gradients):
+    """Take a step from 1 with each gradient; return by how much each weight moved."""
+    weights = [keras.Variable(np.ones_like(g), dtype="float32", name=f"w{i}") for i, g in enumerate(gradients)]
+    optimizer.apply([keras.ops.convert_to_tensor(g, "float32") for g in gradients], weights)
+    return [1 - keras.ops.convert_to_numpy(weight) for weight in weights]
+
+
+def test_the_rate_may_be_called_lr():
+    for kind in (Adam, optimizers.extend_with_weight_decay(Adam), optimizers.AdaFactor, optimizers.Lion):
+        assert float(kind(lr=2e-5).learning_rate) == pytest.approx(2e-5)
+        with pytest.raises(ConfigError, match="InverseTimeDecay"):
+            kind(decay=1e-3)
+
+
+@pytest.mark.parametrize("base", [keras.optimizers.SGD, Adam])
+def test_clipnorm_is_the_norm_of_all_gradients(base):
+    clipped = optimizers.extend_with_weight_decay(base)(0.1, clipnorm=1.0, exclude_from_weight_decay=["."])
+    assert (clipped.clipnorm, clipped.global_clipnorm) == (None, 1.0)
+    assert type(clipped).from_config(clipped.get_config()).global_clipnorm == 1.0
+    if base is not Adam:
+        np.testing.assert_allclose(one_step(clipped, [np.array([3.0]), np.array([4.0])]), [[0.06], [0.08]], rtol=1e-5)
+
+
+def test_amsgrad_divides_by_the_highest_velocity():
+    optimizer, plain = Adam(0.1, amsgrad=True), Adam(0.1)
+    moved = {}
+    for name, one in (("amsgrad", optimizer), ("plain", plain)):
+        weight = keras.Variable(np.zeros(1), name="w")
+        for gradient in (10.0, 0.0):
+            one.apply([keras.ops.convert_to_tensor([gradient])], [weight])
+        moved[name] = float(keras.ops.convert_to_numpy(weight)[0])
+    m = [1.0, 0.9]
+    v = {"amsgrad": [0.1, 0.1], "plain": [0.1, 0.0999]}
+    for name, velocities in v.items():
+        steps = [np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m[t - 1] / np.sqrt(velocities[t - 1]) for t in (1, 2)]
+        np.testing.assert_allclose(moved[name], -0.1 * sum(steps), rtol=1e-5)
+
+
+def test_weights_decay_by_adafactors_own_rate():
+    decaying = optimizers.extend_with_weight_decay(optimizers.AdaFactor)(learning_rate=None, weight_decay_rate=0.5)
+    np.testing.assert_allclose(one_step(decaying, [np.zeros(3)]), [[0.01 * 0.5] * 3], rtol=1e-4)
+    again = type(decaying).from_config(decaying.get_config())
+    np.testing.assert_allclose(one_step(again, [np.zeros(3)]), [[0.01 * 0.5] * 3], rtol=1e-4)
+    unscaled = optimizers.AdaFactor(learning_rate=None, multiply_by_parameter_scale=False)
+    np.testing.assert_allclose(one_step(unscaled, [np.ones(3)]), [[0.05 * 0.01] * 3], rtol=1e-3)
+
+
+def test_adam_of_keras_is_that_of_bert4keras_when_it_is_extended():
+    assert issubclass(optimizers.extend_with_weight_decay(keras.optimizers.Adam), Adam)
 
 
 def test_models_of_bert4keras_count_as_they_did_on_tensorflow_1():

@@ -15,7 +15,9 @@ from bert4albert.bert4keras.optimizers import (
     extend_with_layer_adaptation,
     extend_with_weight_decay,
 )
-from bert4albert.bert4keras.snippets import AutoRegressiveDecoder
+from bert4albert.bert4keras.snippets import AutoRegressiveDecoder, DataGenerator
+from bert4albert.bert4keras.symbolic import TotalLoss
+from bert4albert.errors import ConfigError
 
 CONFIG = {
     "vocab_size": 61,
@@ -172,6 +174,28 @@ def test_relations_learn_and_weights_are_averaged(ids):
     np.testing.assert_allclose(predictor.predict_generator(drawn, steps=2)[4:], predictor.predict(inputs), atol=1e-6)
 
 
+@pytest.mark.once
+def test_arguments_in_a_row_are_those_of_keras_2():
+    class Count(keras.callbacks.Callback):
+        ends = 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.ends += 1
+
+        def on_test_end(self, logs=None):
+            self.ends += 10
+
+    model = keras.Sequential([keras.Input((3,)), Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=EAGERLY)
+    count, batches = Count(), forever(np.ones((2, 3)), np.ones((2, 1)))
+    model.fit_generator(batches, 2, 3, 0, [count])
+    assert count.ends == 3
+    model.evaluate_generator(batches, 1, [count], verbose=0)
+    assert count.ends == 13
+    with pytest.raises(ConfigError, match="by name"):
+        model.predict_generator(batches, 1, None, 10)
+
+
 def test_batches_may_differ_after_two_of_one_length(ids):
     model = classifier()
     model.compile(loss="sparse_categorical_crossentropy", optimizer=Adam(1e-2), run_eagerly=EAGERLY)
@@ -190,6 +214,20 @@ def test_pointers_learn_nothing_from_padding(ids):
     assert scores.shape == (4, 2, 9, 9)
     assert np.isinf(scores[1, :, :, 6:]).all()
     assert np.isinf(scores[0, 0][np.tril_indices(9, -1)]).all()
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow can do it")
+def test_what_only_tensorflow_can_do_says_so():
+    model = Model(tokens := keras.Input((3,)), Dense(2)(tokens))
+    model.compile("sgd", "mse")
+    for impossible in (
+        lambda: K.gradients(model.total_loss, model.outputs),
+        lambda: K.function(model.inputs, [TotalLoss(model)]),
+        model._make_train_function,
+        lambda: DataGenerator([1, 2]).to_dataset("int32", ()),
+    ):
+        with pytest.raises(ConfigError, match="works on TensorFlow only"):
+            impossible()
 
 
 @tensorflow_only

@@ -1,6 +1,8 @@
 """Tokenizers, snippets, and the tensor functions of `backend`, as scripts use them."""
 
+import itertools
 import json
+import time
 
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from bert4albert.bert4keras import backend, snippets
 from bert4albert.bert4keras.backend import K
 from bert4albert.bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab, save_vocab
+from bert4albert.errors import ConfigError
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "天", "气", "##气", "good", "##ness", "!", "##!"]
 
@@ -92,8 +95,39 @@ def test_lines_are_found_by_number(tmp_path):
     path.write_text("一\n二\n三\n", encoding="utf-8")
     with snippets.open(str(path), encoding="utf-8", indexable=True) as file:
         assert (file[2], file[0], len(file)) == ("三\n", "一\n", 3)
+        assert [line.strip() for line in file] == ["二", "三"]
+    with snippets.open(str(path), indexable=str(tmp_path / "lines.json")) as file:
+        assert isinstance(file[1], str)  # as without an index
+    with snippets.open(str(path), encoding="utf-8", indexable=str(tmp_path / "lines.json")) as file:
+        assert file[1] == "二\n"
     with snippets.open(str(path), encoding="utf-8") as file:
         assert [line.strip() for line in file] == ["一", "二", "三"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("dummy", [True, False])
+def test_no_more_items_are_read_than_may_wait(dummy):
+    read = []
+
+    def items():
+        for item in itertools.count():
+            read.append(item)
+            yield item
+
+    results = snippets.parallel_apply_generator(abs, items(), workers=1, max_queue_size=3, dummy=dummy)
+    assert [next(results) for _ in range(3)] == [(0, 0), (1, 1), (2, 2)]
+    time.sleep(0.1)
+    assert len(read) <= 3 + 3 + 1 + 1  # given out, waiting, at work, and the one for which there is no room yet
+    results.close()
+    assert sorted(snippets.parallel_apply(abs, range(-9, 0), 2, 1, dummy=dummy)) == [*range(1, 10)]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("dummy", [True, False])
+def test_workers_draw_from_the_seeds_they_are_given(dummy):
+    drawn = snippets.parallel_apply(lambda _: np.random.rand(), range(2), 1, 0, dummy=dummy, random_seeds=[5])
+    np.random.seed(5)
+    assert drawn == [np.random.rand(), np.random.rand()]
 
 
 def test_the_best_path_is_found():
@@ -128,6 +162,12 @@ def test_tensors_are_masked_and_gathered():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(sparse), keras.ops.convert_to_numpy(loss), rtol=1e-5)
 
 
+def test_a_variable_keeps_its_constraint():
+    variable = K.variable(np.ones(2), constraint=keras.constraints.NonNeg())
+    keras.optimizers.SGD(1.0).apply([K.constant([3.0, 0.5])], [variable])
+    assert K.eval(variable).tolist() == [0, 0.5]
+
+
 def test_k_computes_as_keras_2():
     probabilities = np.array([[[0.2, 0.8], [0.5, 0.5]]], "float32")
     loss = K.sparse_categorical_crossentropy(np.array([[1.0, 0.0]]), probabilities)
@@ -137,5 +177,13 @@ def test_k_computes_as_keras_2():
     variable = K.zeros((2, 3))
     K.set_value(variable, np.ones((2, 3)))
     assert K.get_value(variable).sum() == 6
+    chosen = K.where(np.array([True, False]), 1, 0)
+    assert K.dtype(chosen) == "float32"
+    assert K.eval(chosen).tolist() == [1, 0]
+    assert K.dtype(K.where(np.array([True, False]), K.constant([1, 2], "int32"), 0)) == "int32"
+    assert K.eval(K.constant([1, 2, 3, 4], shape=(2, 2))).tolist() == [[1, 2], [3, 4]]
+    assert K.eval(K.constant(5, shape=(2, 2))).tolist() == [[5, 5], [5, 5]]
+    with pytest.raises(ConfigError, match="pool_mode"):
+        K.pool2d(np.ones((1, 4, 4, 1), "float32"), 2, pool_mode="mean")
     with pytest.raises(AttributeError, match="ctc_decode"):
         K.__getattr__("ctc_decode")

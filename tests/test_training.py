@@ -83,7 +83,7 @@ def test_warmup_ends_at_the_highest_rate_and_the_training_at_zero():
     assert float(to_numpy(warmup_linear_decay(2e-3, 200, 0.0)(0))) == pytest.approx(2e-3)
 
 
-@pytest.mark.parametrize("points", [{}, {-1: 1.0}])
+@pytest.mark.parametrize("points", [{}, {-1: 1.0}, {0.5: 1.0}])
 def test_points_that_make_no_schedule_are_refused(points):
     with pytest.raises(ConfigError, match="points must map steps"):
         PiecewiseLinear(points)

@@ -13,7 +13,10 @@ from keras import ops
 
 from bert4albert.bert4keras import k as K  # noqa: N812  (its name in every script)
 from bert4albert.bert4keras import keras2, keras_history
+from bert4albert.bert4keras.symbolic import one_or_list
 from bert4albert.errors import ConfigError, require_choice
+from bert4albert.heads.pointers import rotary_angles, turn_pairs
+from bert4albert.training.schedules import line_through
 
 __all__ = [
     "K",
@@ -89,13 +92,19 @@ def gelu_now() -> str:
     return f"gelu_{_GELU['version']}"
 
 
+def activation_of(identifier: Any) -> Any:
+    """Return the function of an activation's name, of bert4keras or of Keras, "gelu" as `set_gelu` says."""
+    own = keras.utils.get_custom_objects().get(identifier) if isinstance(identifier, str) else None
+    return own or keras.activations.get(identifier)
+
+
 def search_layer(inputs: Any, name: str, exclude_from: Any = None) -> Any:
     """Return the layer of this name that a layer or tensor depends on.
 
     Arguments:
         inputs: a layer, or its output; inside a loss function, the predictions of the model being trained.
         name: the layer's name.
-        exclude_from: not used.
+        exclude_from: layers before which none is looked for.
 
     Returns:
         The layer, or None if there is no such layer.
@@ -105,9 +114,9 @@ def search_layer(inputs: Any, name: str, exclude_from: Any = None) -> Any:
             return inputs
         outputs = [tensor for _, given in keras_history.calls_of(inputs)[:1] for tensor in given]
         within = inputs.layers if isinstance(inputs, keras.Model) else []
-        before = [*within, *(layer for tensor in outputs for layer in keras_history.layers_before(tensor))]
+        before = [*within, *(one for tensor in outputs for one in keras_history.layers_before(tensor, exclude_from))]
     elif keras_history.layer_of(inputs) is not None:
-        before = list(keras_history.layers_before(inputs))
+        before = list(keras_history.layers_before(inputs, exclude_from))
     else:
         # Actual numbers do not know where they came from: they came from the model whose loss is being computed.
         before = list(keras2.layers_in_training())
@@ -182,23 +191,17 @@ def piecewise_linear(t: Any, schedule: dict[int, float], from_zero: bool = True)
         schedule: at least one point; after the last one the value stays.
         from_zero: whether the line starts at (0, 0), if the schedule has no step 0.
     """
-    points = sorted(schedule.items())
-    if from_zero and points[0][0] != 0:
-        points = [(0, 0.0), *points]
-    t = ops.cast(t, K.floatx())
-    value = t * 0 + points[0][1]
-    for (start, before), (end, after) in zip(points, [*points[1:], points[-1]], strict=True):
-        slope = 0.0 if end == start else (after - before) / (end - start)
-        value = ops.where(t >= start, before + slope * (t - start), value)
-    return value
+    points = {point: schedule[point] for point in sorted(schedule)}
+    if from_zero and 0 not in points:
+        points = {0: 0.0, **points}
+    return line_through(points, ops.cast(t, K.floatx()))
 
 
 def sinusoidal_embeddings(pos: Any, dim: int, base: float = 10000) -> Any:
     """Return the sine-cosine embeddings of positions [..., n] as [..., n, dim] (arXiv:1706.03762)."""
     if dim % 2:
         raise ConfigError(f"dim={dim} is odd, but sines and cosines come in pairs; use an even number.")
-    frequencies = float(base) ** (-2.0 * ops.arange(dim // 2, dtype=K.floatx()) / dim)
-    angles = ops.expand_dims(ops.cast(pos, K.floatx()), -1) * frequencies
+    angles = rotary_angles(ops.cast(pos, K.floatx()), dim, float(base))
     return K.flatten(ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1), -2)
 
 
@@ -213,13 +216,8 @@ def apply_rotary_position_embeddings(sinusoidal: Any, *tensors: Any) -> Any:
         The turned tensor, or a list of them.
     """
     sinusoidal = align(sinusoidal, [0, 1, -1], K.ndim(tensors[0]))
-    cosines = ops.repeat(sinusoidal[..., 1::2], 2, axis=-1)
-    sines = ops.repeat(sinusoidal[..., ::2], 2, axis=-1)
-    turned = []
-    for x in tensors:
-        across = ops.reshape(ops.stack([-x[..., 1::2], x[..., ::2]], axis=-1), ops.shape(x))
-        turned.append(x * cosines + across * sines)
-    return turned[0] if len(turned) == 1 else turned
+    sines, cosines = (ops.repeat(sinusoidal[..., first::2], 2, axis=-1) for first in (0, 1))
+    return one_or_list([turn_pairs(x, sines, cosines) for x in tensors])
 
 
 def attention_normalize(a: Any, mask: Any = None, axis: int = -1, method: str = "softmax", bias: Any = None) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from bert4albert.bert4keras.backend import is_tf_keras, root_mean_square
+from bert4albert.bert4keras.keras2 import with_learning_rate
 from bert4albert.bert4keras.texts import string_matching
 
 
@@ -20,6 +21,11 @@ def counts_early(optimizer: Any, variables: list[Any]) -> int:
     steps, and schedules were at step 1. The numbers of old scripts contain that.
     """
     return int(not optimizer.counts_late and any(hasattr(variable, "keras2_name") for variable in variables))
+
+
+def name_of(variable: Any) -> str:
+    """Return the name by which scripts know a variable, such as 'Embedding-Norm/gamma'."""
+    return getattr(variable, "keras2_name", None) or variable.path
 
 
 def dense(gradient: Any, weight: Any) -> Any:
@@ -34,6 +40,37 @@ def _power(base: float, exponent: Any) -> Any:
     return ops.power(ops.convert_to_tensor(base, dtype=exponent.dtype), exponent)
 
 
+def as_keras3(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return named arguments of an optimizer of Keras 2 as those of Keras 3.
+
+    `lr` is the learning rate; `decay` is refused. `clipnorm` was the most norm of all gradients together, which Keras 3
+    calls `global_clipnorm`; with `TF_KERAS=1` it was that of each alone, as `clipnorm` is in Keras 3.
+    """
+    arguments = with_learning_rate(arguments)
+    if arguments.get("clipnorm") and not is_tf_keras:
+        arguments["global_clipnorm"] = arguments.pop("clipnorm")
+    return arguments
+
+
+class AdaFactorRate(keras.optimizers.schedules.LearningRateSchedule):
+    """AdaFactor's rate where none is given: `scale` times the least of 1 / sqrt(step) and 0.01.
+
+    Arguments:
+        scale: the factor.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale, self.early = scale, 0
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate after so many steps."""
+        return self.scale * ops.minimum(1.0 / ops.sqrt(ops.cast(step + 1 + self.early, "float32")), 0.01)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the argument."""
+        return {"scale": self.scale}
+
+
 class Adam(keras.optimizers.Adam):
     """Adam (arXiv:1412.6980) as scripts of bert4keras had it: that of Keras 2.3, or with `TF_KERAS=1` bert4keras' own.
 
@@ -41,7 +78,7 @@ class Adam(keras.optimizers.Adam):
         learning_rate, beta_1, beta_2: as for Keras' Adam.
         epsilon: added to the root; None for 1e-7, with `TF_KERAS=1` 1e-6.
         bias_correction: whether the moments are corrected for starting from 0.
-        kwargs: Keras' further arguments.
+        kwargs: Keras' further arguments, as `as_keras3` takes them.
     """
 
     counts_late = is_tf_keras
@@ -55,9 +92,9 @@ class Adam(keras.optimizers.Adam):
         bias_correction: bool = True,
         **kwargs: Any,
     ) -> None:
-        kwargs["name"] = kwargs.get("name") or "Adam"
         epsilon = epsilon or (1e-6 if is_tf_keras else keras.config.epsilon())
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
+        settings = {"learning_rate": learning_rate, "beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
+        super().__init__(**as_keras3({**settings, **kwargs, "name": kwargs.get("name") or "Adam"}))
         self.bias_correction = bias_correction
 
     def get_config(self) -> dict[str, Any]:
@@ -77,6 +114,10 @@ class Adam(keras.optimizers.Adam):
         self.assign(momentum, self.beta_1 * momentum + (1 - self.beta_1) * gradient)
         self.assign(velocity, self.beta_2 * velocity + (1 - self.beta_2) * ops.square(gradient))
         first, second = ops.convert_to_tensor(momentum), ops.convert_to_tensor(velocity)
+        if self.amsgrad:
+            highest = self._velocity_hats[index]
+            self.assign(highest, ops.maximum(highest, second))
+            second = ops.convert_to_tensor(highest)
         rate, epsilon = ops.cast(learning_rate, first.dtype), self.epsilon
         if self.bias_correction:
             step = ops.cast(self.iterations + 1 + self.early, first.dtype)
@@ -116,9 +157,12 @@ class AdaFactor(keras.optimizers.Optimizer):
         exclude_from_parameter_scale: Any = None,
         **kwargs: Any,
     ) -> None:
-        kwargs["name"] = kwargs.get("name") or "AdaFactor"
-        super().__init__(learning_rate=1.0 if learning_rate is None else learning_rate, **kwargs)
-        self.own_rate = learning_rate is None
+        kwargs = as_keras3({"learning_rate": learning_rate, **kwargs, "name": kwargs.get("name") or "AdaFactor"})
+        own_rate = None
+        if kwargs["learning_rate"] is None:
+            kwargs["learning_rate"] = own_rate = AdaFactorRate(1.0 if multiply_by_parameter_scale else 0.05)
+        super().__init__(**kwargs)
+        self._own_rate = own_rate
         self.beta1, self.beta2 = beta1, beta2
         self.epsilon1, self.epsilon2 = epsilon1, epsilon2
         self.multiply_by_parameter_scale = multiply_by_parameter_scale
@@ -132,21 +176,24 @@ class AdaFactor(keras.optimizers.Optimizer):
         min_dim_size_to_factor"""
         own = {name: getattr(self, name) for name in names.split()}
         own["exclude_from_parameter_scale"] = [*self.exclude_from_parameter_scale]
-        return {**super().get_config(), **own, **({"learning_rate": None} if self.own_rate else {})}
+        return {**super().get_config(), **own, **({"learning_rate": None} if self._own_rate else {})}
 
     def build(self, variables: list[Any]) -> None:
         """Create the averages."""
         if self.built:
             return
         self.early = counts_early(self, variables)
+        if self._own_rate is not None:
+            self._own_rate.early = self.early
         super().build(variables)
         self._averages, self._moments, self._scaled = [], [], []
         for variable in variables:
             shapes = self._factored(variable.shape) or (tuple(variable.shape),)
-            self._averages.append([self.add_variable(shape, name="average", initializer="zeros") for shape in shapes])
+            self._averages.append(
+                [self.add_variable(shape, "zeros", variable.dtype, name="average") for shape in shapes]
+            )
             self._moments.append(self.add_variable_from_reference(variable, name="moment") if self.beta1 > 0 else None)
-            name = getattr(variable, "keras2_name", None) or variable.path
-            excluded = string_matching(name, self.exclude_from_parameter_scale)
+            excluded = string_matching(name_of(variable), self.exclude_from_parameter_scale)
             self._scaled.append(self.multiply_by_parameter_scale and not excluded)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -175,10 +222,7 @@ class AdaFactor(keras.optimizers.Optimizer):
             update = ops.convert_to_tensor(moment)
         if self._scaled[index]:
             update = update * ops.maximum(root_mean_square(weight), self.epsilon2)
-        rate = ops.cast(learning_rate, weight.dtype)
-        if self.own_rate:
-            rate = rate * ops.minimum(1.0 / ops.sqrt(step), 0.01) * (1.0 if self.multiply_by_parameter_scale else 0.05)
-        self.assign_sub(variable, rate * update)
+        self.assign_sub(variable, ops.cast(learning_rate, weight.dtype) * update)
 
     @staticmethod
     def _axes(shape: Any) -> tuple[int, int]:
@@ -221,4 +265,4 @@ class Lion(keras.optimizers.Lion):
     """Keras' Lion (arXiv:2302.06675) with bert4keras' defaults."""
 
     def __init__(self, learning_rate: Any = 3e-4, beta_1: float = 0.95, beta_2: float = 0.98, **kwargs: Any) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, **kwargs)
+        super().__init__(**as_keras3({"learning_rate": learning_rate, "beta_1": beta_1, "beta_2": beta_2, **kwargs}))

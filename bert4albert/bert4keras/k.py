@@ -6,7 +6,8 @@ Names, argument orders and results are those of Keras 2.3, with what bert4keras 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -83,6 +84,7 @@ from bert4albert.bert4keras.k_state import (  # noqa: F401
     zeros,
 )
 from bert4albert.bert4keras.symbolic import function, gradients  # noqa: F401
+from bert4albert.errors import require_choice
 
 epsilon, set_epsilon = keras.config.epsilon, keras.config.set_epsilon
 floatx, set_floatx = keras.config.floatx, keras.config.set_floatx
@@ -138,10 +140,7 @@ def flatten(x: Any, start: int | None = None, end: int | None = None) -> Any:
     sizes = ops.shape(x)
     start, end = start or 0, end or len(sizes)
     start, end = (i + len(sizes) if i < 0 else i for i in (start, end))
-    joined: Any = 1
-    for size in sizes[start:end]:
-        joined = joined * size
-    return ops.reshape(x, (*sizes[:start], joined, *sizes[end:]))
+    return ops.reshape(x, (*sizes[:start], math.prod(sizes[start:end]), *sizes[end:]))
 
 
 def permute_dimensions(x: Any, pattern: Sequence[int]) -> Any:
@@ -246,16 +245,8 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the product, also of the sizes that `shape` gives."""
     if isinstance(x, tuple):
-        return flatten_sizes(x)
+        return math.prod(x)
     return ops.prod(x, axis=axis, keepdims=keepdims)
-
-
-def flatten_sizes(sizes: Iterable[Any]) -> Any:
-    """Return the product of the sizes of axes."""
-    product: Any = 1
-    for size in sizes:
-        product = product * size
-    return product
 
 
 def std(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -302,7 +293,9 @@ def relu(x: Any, alpha: float = 0.0, max_value: float | None = None) -> Any:
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """Return `x` where the condition holds, else `y`; all three broadcast, as in bert4keras."""
+    """Return `x` where the condition holds, else `y`; all three broadcast, and two plain numbers are floats."""
+    if not hasattr(x, "dtype") and not hasattr(y, "dtype"):
+        x = ops.convert_to_tensor(x, floatx())
     return ops.where(ops.cast(condition, "bool"), x, y)
 
 
@@ -324,6 +317,7 @@ def pool2d(
     pool_mode: str = "max",
 ) -> Any:
     """Return the maximum or the mean ('avg') of each window of [batch, ..., size], of as many axes as that has."""
+    require_choice("pool_mode", pool_mode, ("max", "avg"))
     pool = ops.max_pool if pool_mode == "max" else ops.average_pool
     return pool(x, pool_size, strides, padding, data_format)
 

@@ -17,13 +17,17 @@ floatx = keras.config.floatx
 
 def variable(value: Any, dtype: str | None = None, name: str | None = None, constraint: Any = None) -> Any:
     """Return a new variable."""
-    return keras.Variable(value, dtype=dtype or floatx(), name=name)
+    made = keras.Variable(value, dtype=dtype or floatx(), name=name)
+    made.constraint = constraint  # which optimizers apply after each step
+    return made
 
 
 def constant(value: Any, dtype: str | None = None, shape: Any = None, name: str | None = None) -> Any:
-    """Return a tensor of these numbers."""
+    """Return a tensor of these numbers; in another shape where they fill it, or one number everywhere."""
     tensor = ops.convert_to_tensor(value, dtype=dtype or floatx())
-    return tensor if shape is None else ops.broadcast_to(tensor, shape)
+    if shape is None:
+        return tensor
+    return ops.full(shape, tensor) if ops.size(tensor) == 1 else ops.reshape(tensor, shape)
 
 
 def zeros(shape: Any, dtype: str | None = None, name: str | None = None) -> Any:

@@ -27,7 +27,7 @@ import inspect
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
 from pathlib import Path
@@ -38,10 +38,25 @@ import numpy as np
 
 from bert4albert.bert4keras import keras_history, training
 from bert4albert.bert4keras.generators import as_tuples, dataset_of
+from bert4albert.bert4keras.symbolic import one_or_list
 from bert4albert.errors import ConfigError
 
 _GONE_FROM_FIT = ("workers", "use_multiprocessing", "max_queue_size", "wait_time")
 _OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Nadam", "RMSprop", "SGD")
+# What comes after the generator, in Keras 2's order.
+_GENERATOR_ARGUMENTS = {
+    "fit": [
+        "steps_per_epoch",
+        "epochs",
+        "verbose",
+        "callbacks",
+        "validation_data",
+        "validation_steps",
+        "validation_freq",
+    ],
+    "evaluate": ["steps", "callbacks"],
+    "predict": ["steps", "callbacks"],
+}
 _IN_TRAINING: ContextVar[Any] = ContextVar("model_in_training", default=None)
 
 
@@ -51,11 +66,8 @@ def install() -> None:
         return
     model, layer = keras.Model, keras.layers.Layer
     for name in ("fit", "evaluate", "predict"):
-        _wrap(model, name, _without_workers)
-    for name in ("fit", "evaluate", "predict"):
-        _wrap(model, name, _with_tuples)
-    for name in ("fit", "evaluate", "predict"):
-        _wrap(model, name, _for_any_length)
+        for wrapper in (_without_workers, _with_tuples, _for_any_length):
+            _wrap(model, name, wrapper)
     for name in ("fit", "train_on_batch"):
         _wrap(model, name, _as_keras2_trains)
     for name in ("predict", "predict_on_batch"):
@@ -113,11 +125,9 @@ def _renamed(name: str) -> Callable[..., Any]:
         for old, new in (("samples_per_epoch", "steps_per_epoch"), ("nb_epoch", "epochs"), ("val_samples", "steps")):
             if old in kwargs:
                 kwargs[new] = kwargs.pop(old)
-        if args:
-            # Keras 2's second argument of all three is the number of steps; Keras 3's is y.
-            kwargs["steps_per_epoch" if name == "fit" else "steps"], *rest = args
-            if rest:
-                kwargs["epochs"] = rest[0]
+        if len(args) > len(_GENERATOR_ARGUMENTS[name]):
+            raise ConfigError(f"{name}_generator got {len(args)} arguments in a row; give the last ones by name.")
+        kwargs.update(zip(_GENERATOR_ARGUMENTS[name], args, strict=False))
         return getattr(self, name)(generator, **kwargs)
 
     call.__doc__ = f"Call `{name}`, as Keras 2's `{name}_generator` is called."
@@ -237,20 +247,25 @@ def _keras3_name(filepath: Any, suffix: str) -> bool:
 def _tensors_at(layer: Any, node_index: int, which: int) -> Any:
     calls = keras_history.calls_of(layer)
     try:
-        tensors = calls[node_index][which]
+        return one_or_list(calls[node_index][which])
     except IndexError:
         raise ConfigError(
             f"The layer {layer.name!r} was called {len(calls)} times; there is no call {node_index}."
         ) from None
-    return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _with_lr(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
-    if "lr" in kwargs:
-        kwargs["learning_rate"] = kwargs.pop("lr")
-    if kwargs.pop("decay", 0):
+    return original(self, *args, **with_learning_rate(kwargs))
+
+
+def with_learning_rate(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return named arguments of an optimizer with `lr` under its name of today; `ConfigError` for a `decay`."""
+    arguments = dict(arguments)
+    if "lr" in arguments:
+        arguments["learning_rate"] = arguments.pop("lr")
+    if arguments.pop("decay", 0):
         raise ConfigError(
             "Keras 3's optimizers have no decay; pass learning_rate=keras.optimizers.schedules.InverseTimeDecay("
             "learning_rate, decay_steps=1, decay_rate=decay)."
         )
-    return original(self, *args, **kwargs)
+    return arguments

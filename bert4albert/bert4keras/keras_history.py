@@ -28,8 +28,13 @@ def calls_of(layer: Any) -> list[tuple[list[Any], list[Any]]]:
     return [(list(node.input_tensors), list(node.output_tensors)) for node in layer._inbound_nodes]
 
 
-def layers_before(tensor: Any) -> Iterator[Any]:
-    """Yield every layer that a symbolic tensor depends on, the nearest first, and those within models."""
+def layers_before(tensor: Any, ends: Any = None) -> Iterator[Any]:
+    """Yield every layer that a symbolic tensor depends on, the nearest first, and those within models.
+
+    Arguments:
+        tensor: the tensor.
+        ends: layers that are yielded, but neither what is within them nor what comes before.
+    """
     waiting, seen = [tensor], set()
     while waiting:
         current = waiting.pop(0)
@@ -38,6 +43,8 @@ def layers_before(tensor: Any) -> Iterator[Any]:
             continue
         seen.add(id(current))
         yield layer
+        if any(layer is end for end in ends or ()):
+            continue
         if isinstance(layer, keras.Model):
             yield from layer.layers
         waiting.extend(inputs_of(current))

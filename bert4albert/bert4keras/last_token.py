@@ -9,6 +9,7 @@ import numpy as np
 
 from bert4albert.bert4keras import keras_history
 from bert4albert.bert4keras.layers.losses import Loss
+from bert4albert.bert4keras.symbolic import one_or_list
 from bert4albert.generation import CachedDecoding, Decoder
 
 
@@ -27,7 +28,7 @@ class LastToken:
         self.model = model
         self.expected_rows, self.expected_steps = 1, 1
         outputs = [keras.layers.Lambda(lambda x: x[:, -1])(output) for output in model.outputs]
-        self._general = keras.Model(model.inputs, outputs[0] if len(outputs) == 1 else outputs)
+        self._general = keras.Model(model.inputs, one_or_list(outputs))
         self._trunk = trunk_of_probabilities(model)
         self._decoding: CachedDecoding | None = None
         self._beams = 1

@@ -12,7 +12,7 @@ from keras.models import Model
 
 from bert4albert.bert4keras.backend import K
 from bert4albert.bert4keras.layers import *  # noqa: F403  (scripts import layers from here too)
-from bert4albert.bert4keras.transformer import ALBERT, BERT, ALBERT_Unshared
+from bert4albert.bert4keras.transformer import ALBERT, BERT, NOT_OFFERED, ALBERT_Unshared
 from bert4albert.config import known_keys
 from bert4albert.errors import ConfigError, did_you_mean, require_choice
 
@@ -110,7 +110,7 @@ def _class_of(model: str | type[BERT]) -> type[BERT]:
 
 def _refuse_unknown(arguments: Mapping[str, Any]) -> None:
     own = [*inspect.signature(BERT.__init__).parameters, *inspect.signature(BERT.build).parameters]
-    known = [*own, *known_keys(), "ignore_invalid_weights", "autoresize_weights", "residual_attention_scores"]
+    known = [*own, *known_keys(), *NOT_OFFERED]
     for key in arguments:
         if key not in known:
             raise ConfigError(f"build_transformer_model has no argument {key!r}.{did_you_mean(key, known)}")

@@ -20,8 +20,10 @@ from bert4albert.bert4keras.base_optimizers import (
     AdaFactorBase,
     Adam,
     Lion,
+    as_keras3,
     counts_early,
     dense,
+    name_of,
 )
 from bert4albert.bert4keras.texts import string_matching
 
@@ -68,7 +70,7 @@ class Extension:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = {key: kwargs.pop(key, default) for key, default in self._all_own_arguments().items()}
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **as_keras3(kwargs))
         for key, value in given.items():
             setattr(self, key, value)
 
@@ -306,11 +308,6 @@ class ParameterWiseRate(Extension):
             self._move(variable, old + (new - old) * factor)
 
 
-def name_of(variable: Any) -> str:
-    """Return the name by which scripts know a variable, such as 'Embedding-Norm/gamma'."""
-    return getattr(variable, "keras2_name", None) or variable.path
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return list(value)
@@ -319,6 +316,8 @@ def _plain(value: Any) -> Any:
 
 def _extending(extension: type[Extension], does: str, v2: bool = is_tf_keras) -> Callable[..., Any]:
     def extend(BaseOptimizer: type[keras.optimizers.Optimizer], name: str | None = None) -> Any:  # noqa: N803
+        if BaseOptimizer is keras.optimizers.Adam and not is_tf_keras:
+            BaseOptimizer = Adam  # noqa: N806  (which that of bert4keras was)
         class_name = name if isinstance(name, str) else "NewOptimizer"
         members = {"__doc__": extension.__doc__, "counts_late": v2}
         extended = type(class_name, (extension, BaseOptimizer), members)

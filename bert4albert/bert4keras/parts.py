@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from bert4albert.bert4keras.layers.norms import Condition
+from bert4albert.bert4keras.layers.norms import Condition, normalised, scaled
 from bert4albert.bert4keras.registration import register
-from bert4albert.layers import AttentionMask, Embeddings, MaskedLMHead
+from bert4albert.layers import AttentionMask, Embeddings, MaskedLMHead, padding_mask
 from bert4albert.layers.attention import attention_bias
 from bert4albert.layers.base import ConfiguredLayer, activation, initializer
 from bert4albert.layers.encoder import Block
@@ -92,7 +92,7 @@ class TokenEmbedding(Part):
         """Return what is not padding; None where the input is no ids."""
         if len(inputs.shape) != 2:
             return previous_mask
-        return ops.concatenate([ops.ones_like(inputs[:, :1], dtype="bool"), ops.not_equal(inputs[:, 1:], 0)], axis=1)
+        return padding_mask(inputs)
 
     def call(self, inputs: Any, mode: str = "embedding") -> Any:
         """Look words up, or compare vectors with every word."""
@@ -216,10 +216,8 @@ class Norm(Part):
         """Normalise."""
         if self.condition is None:
             return self.norm(inputs)
-        mean, variance = ops.moments(inputs, axes=-1, keepdims=True)
-        normed = (inputs - mean) * ops.rsqrt(variance + self.norm.epsilon)
-        beta, gamma = self.condition(condition, ndim=len(inputs.shape))
-        return normed * (ops.cast(self.norm.gamma, gamma.dtype) + gamma) + ops.cast(self.norm.beta, beta.dtype) + beta
+        added = self.condition(condition, ndim=len(inputs.shape))
+        return scaled(normalised(inputs, self.norm.epsilon), self.norm.gamma, self.norm.beta, added)
 
 
 @register

@@ -73,7 +73,7 @@ class TotalLoss(Lazy):
         """Return the loss, without dropout as Keras 2 computed it there."""
         x, y, sample_weight = data
         predicted = [outputs[id(tensor)] for tensor in self.model.outputs]
-        return self.model.compute_loss(x, y, _one_or_list(predicted), sample_weight, training=False)
+        return self.model.compute_loss(x, y, one_or_list(predicted), sample_weight, training=False)
 
 
 class _Gradient(Lazy):
@@ -146,7 +146,8 @@ def function(
         values = dict(zip(model_outputs, keras.tree.flatten(computed), strict=True))
         for tensor, value in zip(symbolic, x, strict=True):
             values.setdefault(id(tensor), value)
-        return [_dense(_value(tensor, model, (x, y, sample_weight), values)) for tensor in wanted]
+        # As tensors: the gradient of a table of embeddings has the rows that were read, and no more.
+        return [ops.convert_to_tensor(_value(tensor, model, (x, y, sample_weight), values)) for tensor in wanted]
 
     if any(isinstance(tensor, Lazy) for tensor in wanted):
         compute = require_tensorflow("K.function of gradients").function(
@@ -194,15 +195,10 @@ def _symbolic_of(wanted: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
     return [tensor for key, tensor in found.items() if key not in given] or list(found.values())
 
 
-def _dense(value: Any) -> Any:
-    return ops.convert_to_tensor(value)
-
-
 def _tensors(arrays: Sequence[Any]) -> Any:
-    return _one_or_list([ops.convert_to_tensor(array) for array in arrays])
+    return one_or_list([ops.convert_to_tensor(array) for array in arrays])
 
 
-def _one_or_list(values: list[Any]) -> Any:
-    if not values:
-        return None
-    return values[0] if len(values) == 1 else values
+def one_or_list(values: list[Any]) -> Any:
+    """Return the only value as it is, several as a list, None for none."""
+    return values[0] if len(values) == 1 else values or None

@@ -6,11 +6,11 @@ import builtins
 import json
 import os
 import re
+import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 
@@ -66,12 +66,7 @@ class open:  # noqa: N801  (its name in bert4keras)
         errors: str | None = None,
         indexable: bool | str = False,
     ) -> None:
-        self.name, self.encoding, self.errors = name, encoding, errors
-        if indexable and "b" not in mode:
-            # Lines are found by bytes, and text files cannot tell where they are while they are read.
-            self.file: Any = builtins.open(name, mode + "b")  # noqa: SIM115
-        else:
-            self.file = builtins.open(name, mode, encoding=encoding, errors=errors)  # noqa: SIM115
+        self.file: Any = builtins.open(name, mode, encoding=encoding, errors=errors)  # noqa: SIM115
         if indexable:
             self._find_lines(indexable)
 
@@ -91,35 +86,18 @@ class open:  # noqa: N801  (its name in bert4keras)
             with builtins.open(index, "w") as kept:
                 json.dump(self.offsets, kept)
 
-    def _text(self, line: Any) -> Any:
-        if isinstance(line, bytes) and self.encoding:
-            return line.decode(self.encoding, self.errors or "strict")
-        return line
-
     def __getitem__(self, key: int) -> Any:
         self.file.seek(self.offsets[key])
-        return self.readline()
+        return self.file.readline()
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._text, self.file)
+        return iter(self.file)
 
     def __next__(self) -> Any:
-        return self._text(next(self.file))
-
-    def readline(self) -> Any:
-        """Return the next line."""
-        return self._text(self.file.readline())
-
-    def readlines(self) -> list[Any]:
-        """Return all lines."""
-        return [*self]
-
-    def read(self) -> Any:
-        """Return everything."""
-        return self._text(self.file.read())
+        return next(self.file)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["file"], name)
@@ -219,7 +197,7 @@ def parallel_apply(
     Arguments:
         func, iterable: the function and the items.
         workers: how many processes.
-        max_queue_size: not used.
+        max_queue_size: how many items may wait for a process or for the caller; 0 for any number.
         callback: what to do with each result; None to return them.
         dummy: threads in place of processes.
         random_seeds: True for a new seed of NumPy in each process, a list of seeds, or False.
@@ -249,32 +227,43 @@ def parallel_apply_generator(
     import multiprocessing
     from multiprocessing.pool import ThreadPool
 
-    if dummy:
-        pool: Any = ThreadPool(workers)
-    else:
-        # Forked, so that functions defined in a script need not be found again.
-        seeds = [None] * workers if random_seeds is True else list(random_seeds or [])
-        context = multiprocessing.get_context("fork")
-        queue = context.SimpleQueue()
-        for seed in seeds:
-            queue.put(seed)
-        pool = context.Pool(workers, _seed_worker, (queue, func))
+    # Forked, so that functions defined in a script need not be found again.
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    new_seeds = [] if dummy else [None] * workers  # threads share one generator, which is left as the script seeded it
+    for seed in new_seeds if random_seeds is True else random_seeds or []:
+        queue.put(seed)
+    pool: Any = (ThreadPool if dummy else context.Pool)(workers, _seed_worker, (queue, None if dummy else func))
+    # A pool reads ahead without end, and iterables may be longer than memory.
+    room, stopped = threading.Semaphore(max_queue_size + workers if max_queue_size else 2**40), threading.Event()
+
+    def items() -> Iterator[tuple[int, Any]]:
+        for pair in enumerate(iterable):
+            room.acquire()
+            if stopped.is_set():
+                return
+            yield pair
+
     with pool:
         task = (lambda pair: (pair[0], func(pair[1]))) if dummy else _apply_in_worker
-        yield from pool.imap_unordered(task, enumerate(iterable))
+        try:
+            for result in pool.imap_unordered(task, items()):
+                room.release()
+                yield result
+        finally:
+            stopped.set()
+            room.release()
 
 
 _WORKER: dict[str, Any] = {}
 
 
-def _seed_worker(queue: Any, func: Callable[[Any], Any]) -> None:
-    _WORKER["func"] = func
+def _seed_worker(queue: Any, func: Callable[[Any], Any] | None) -> None:
+    if func is not None:
+        _WORKER["func"] = func
     if not queue.empty():
         np.random.seed(queue.get())
 
 
 def _apply_in_worker(pair: tuple[int, Any]) -> tuple[int, Any]:
     return pair[0], _WORKER["func"](pair[1])
-
-
-Progbar = keras.utils.Progbar

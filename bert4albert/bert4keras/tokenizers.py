@@ -12,7 +12,7 @@ import sentencepiece
 
 from bert4albert.bert4keras.snippets import is_string, lowercase_and_normalize, truncate_sequences
 from bert4albert.errors import TokenizerError
-from bert4albert.text.characters import is_cjk, is_punctuation
+from bert4albert.text.characters import CJK_PUNCTUATION, is_cjk, is_punctuation
 from bert4albert.text.vocabulary import is_redundant
 from bert4albert.text.word_piece import WordPiece, join_word_pieces
 
@@ -234,10 +234,7 @@ class Tokenizer(TokenizerBase):
 
     @staticmethod
     def _cjk_punctuation() -> str:
-        return (
-            "＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､　"
-            "、〃〈〉《》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏﹑﹔·！？｡。"
-        )
+        return CJK_PUNCTUATION
 
     @staticmethod
     def _is_cjk_character(ch: str) -> bool:

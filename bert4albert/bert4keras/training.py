@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.bert4keras.symbolic import Feed, TotalLoss, require_tensorflow
+from bert4albert.bert4keras.symbolic import Feed, TotalLoss, one_or_list, require_tensorflow
 
 
 def install(model: type[keras.Model]) -> None:
@@ -143,4 +143,4 @@ def _parted(model: keras.Model, arrays: list[Any]) -> tuple[Any, Any, Any]:
     """Return the inputs, targets and sample weights that a list of arrays holds."""
     first, second = len(model.inputs), len(model.inputs) + len(model.outputs)
     parts = [[np.asarray(array) for array in part] for part in (arrays[:first], arrays[first:second], arrays[second:])]
-    return tuple(part[0] if len(part) == 1 else (part or None) for part in parts)  # type: ignore[return-value]
+    return tuple(map(one_or_list, parts))

@@ -12,6 +12,7 @@ import keras
 
 from bert4albert.bert4keras import parts
 from bert4albert.bert4keras.backend import gelu_now
+from bert4albert.bert4keras.symbolic import one_or_list
 from bert4albert.build import fill
 from bert4albert.checkpoint.resolve import open_source, resolve
 from bert4albert.config import ModelConfig
@@ -27,10 +28,15 @@ _BUILD_ARGUMENTS = (
     "layer_norm_cond_hidden_size",
     "layer_norm_cond_hidden_act",
     "additional_input_layers",
-    "attention_caches",
 )
-# Arguments of bert4keras that change nothing for the models built here.
-_WITHOUT_EFFECT = ("ignore_invalid_weights", "autoresize_weights", "residual_attention_scores")
+# Arguments of bert4keras that may be given only where they ask for nothing.
+NOT_OFFERED = (
+    "attention_caches",
+    "autoresize_weights",
+    "ignore_invalid_weights",
+    "residual_attention_scores",
+    "shared_segment_embeddings",
+)
 
 
 class BERT:
@@ -61,9 +67,9 @@ class BERT:
         **settings: Any,
     ) -> None:
         settings = {key: value for key, value in settings.items() if key not in _BUILD_ARGUMENTS}
-        for key in _WITHOUT_EFFECT:
+        for key in NOT_OFFERED:
             if settings.pop(key, None):
-                raise ConfigError(f"{key}=True is not offered here; leave it out.")
+                raise ConfigError(f"{key} is not offered here; leave it out.")
         if self.application is not None:
             settings["application"] = self.application
         values: Mapping[str, Any] = {}
@@ -116,11 +122,12 @@ class BERT:
         if self._plan is not None:
             fill(self.trunk, self._plan)
         self._condition = layer_norm_cond
-        self._condition_layer = (layer_norm_cond_hidden_size, layer_norm_cond_hidden_act)
+        hidden_act = gelu_now() if layer_norm_cond_hidden_act == "gelu" else layer_norm_cond_hidden_act
+        self._condition_layer = (layer_norm_cond_hidden_size, hidden_act)
         inputs = self.get_inputs()
         self.inputs = [*inputs, *_as_list(additional_input_layers)]
         self.outputs = _as_list(self.call(inputs))
-        self.input, self.output = _one_or_list(self.inputs), _one_or_list(self.outputs)
+        self.input, self.output = one_or_list(self.inputs), one_or_list(self.outputs)
         # One output stays one tensor, as scripts need it.
         self.model = keras.Model(self.inputs, self.output, name=self.name)
         self.built = True
@@ -143,7 +150,7 @@ class BERT:
             arguments: named arguments of the call.
             kwargs: the arguments of the class, `name` among them.
         """
-        if layer is keras.layers.Dropout and not kwargs.get("rate", self.dropout_rate):
+        if layer is keras.layers.Dropout and self.dropout_rate == 0:
             return inputs
         if layer is keras.layers.Lambda:
             kwargs["arguments"], arguments = arguments or {}, None
@@ -234,7 +241,7 @@ class BERT:
             x = self._part(parts.WordBias, "MLM-Bias", [x], {"head": head})
             activation = {"activation": self.config.with_mlm}
             outputs.append(self.apply(x, keras.layers.Activation, name="MLM-Activation", **activation))
-        return _one_or_list(outputs or [inputs])
+        return one_or_list(outputs or [inputs])
 
     def load_weights_from_checkpoint(self, checkpoint: Any, mapping: Any = None) -> None:
         """Fill the model from a checkpoint of any kind that `build_model` reads.
@@ -349,7 +356,3 @@ def _as_list(items: Any) -> list[Any]:
     if items is None:
         return []
     return list(items) if isinstance(items, (list, tuple)) else [items]
-
-
-def _one_or_list(items: Sequence[Any]) -> Any:
-    return items[0] if len(items) == 1 else list(items)

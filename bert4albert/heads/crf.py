@@ -100,9 +100,17 @@ class CRF(keras.layers.Layer):
 
 def negative_log_likelihood(labels: Any, emissions: Any, transitions: Any) -> Any:
     """Return -log p [batch] of `labels` [batch, length], negative on padding; the rest as in `viterbi`."""
-    mask = labels >= 0
+    at_label = ops.one_hot(labels, transitions.shape[0], dtype=emissions.dtype)  # The -1 of padding: no label.
+    return crossentropy_of_paths(at_label, emissions, transitions, labels >= 0)
+
+
+def crossentropy_of_paths(at_label: Any, emissions: Any, transitions: Any, mask: Any) -> Any:
+    """Return [batch], what `negative_log_likelihood` does, for probabilities of labels [batch, length, labels].
+
+    They are 0 on padding, which is where `mask`, bool [batch, length], is false.
+    """
     emissions = ops.where(mask[:, :, None], emissions, 0)  # Whatever stands on padding, even infinity.
-    return _log_partition(emissions, transitions, mask) - _path_score(emissions, transitions, labels)
+    return _log_partition(emissions, transitions, mask) - _path_score(emissions, transitions, at_label)
 
 
 def viterbi(emissions: Any, transitions: Any, mask: Any) -> Any:
@@ -132,8 +140,7 @@ def viterbi(emissions: Any, transitions: Any, mask: Any) -> Any:
     return ops.transpose(ops.where(mask[:, :, 0], labels, 0))
 
 
-def _path_score(emissions: Any, transitions: Any, labels: Any) -> Any:
-    at_label = ops.one_hot(labels, transitions.shape[0], dtype=emissions.dtype)  # The -1 of padding: no label.
+def _path_score(emissions: Any, transitions: Any, at_label: Any) -> Any:
     from_label = ops.matmul(at_label[:, :-1], transitions)
     return ops.sum(emissions * at_label, axis=(1, 2)) + ops.sum(from_label * at_label[:, 1:], axis=(1, 2))
 

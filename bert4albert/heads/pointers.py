@@ -166,11 +166,21 @@ def rotate(x: Any) -> Any:
     Returns:
         The same shape and dtype.
     """
-    length, size = ops.shape(x)[-2], x.shape[-1]
-    frequencies = 10000.0 ** (-2.0 * ops.arange(size // 2, dtype="float32") / size)
-    angles = ops.repeat(ops.expand_dims(ops.arange(length, dtype="float32"), 1) * frequencies, 2, axis=1)
-    turned = ops.reshape(ops.stack([-x[..., 1::2], x[..., ::2]], axis=-1), ops.shape(x))
-    return x * ops.cast(ops.cos(angles), x.dtype) + turned * ops.cast(ops.sin(angles), x.dtype)
+    angles = rotary_angles(ops.arange(ops.shape(x)[-2], dtype="float32"), x.shape[-1])
+    angles = ops.repeat(angles, 2, axis=-1)
+    return turn_pairs(x, ops.sin(angles), ops.cos(angles))
+
+
+def rotary_angles(positions: Any, size: int, base: float = 10000.0) -> Any:
+    """Return the angles of pairs of features at positions of any float dtype: [..., size / 2]."""
+    frequencies = base ** (-2.0 * ops.arange(size // 2, dtype=positions.dtype) / size)
+    return ops.expand_dims(positions, -1) * frequencies
+
+
+def turn_pairs(x: Any, sines: Any, cosines: Any) -> Any:
+    """Turn each pair of neighbouring features [..., size] by the angle whose sine and cosine [..., size] both have."""
+    across = ops.reshape(ops.stack([-x[..., 1::2], x[..., ::2]], axis=-1), ops.shape(x))
+    return x * ops.cast(cosines, x.dtype) + across * ops.cast(sines, x.dtype)
 
 
 def multilabel_crossentropy(y_true: Any, y_pred: Any) -> Any:

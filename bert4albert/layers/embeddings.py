@@ -53,19 +53,8 @@ class PositionEmbedding(ConfiguredLayer):
         return ops.cast(self.embeddings, self.compute_dtype)[:length]
 
     def _rows_at(self, position_ids: Any) -> Any:
-        """Return embeddings by position, hierarchical where the config says so.
-
-        Source: Su Jianlin, kexue.fm/archives/7947: position q is alpha e'[q // P] + (1 - alpha) e'[q % P]
-        with e' = (e - alpha e[0]) / (1 - alpha).
-        """
         table = ops.cast(self.embeddings, self.compute_dtype)
-        alpha, count = self.config.hierarchical_position, self.config.max_position_embeddings
-        if alpha is None:
-            return ops.take(table, position_ids, axis=0)
-        base = (table - alpha * table[:1]) / (1 - alpha)
-        outer = ops.take(base, position_ids // count, axis=0)
-        inner = ops.take(base, position_ids % count, axis=0)
-        return alpha * outer + (1 - alpha) * inner
+        return rows_of_positions(table, position_ids, self.config.hierarchical_position)
 
 
 @register
@@ -149,6 +138,19 @@ class Embeddings(ConfiguredLayer):
         if self.projection is not None:
             vectors = ops.matmul(vectors, ops.transpose(ops.cast(self.projection.kernel, self.compute_dtype)))
         return self.word(vectors, reverse=True)
+
+
+def rows_of_positions(table: Any, position_ids: Any, alpha: float | None) -> Any:
+    """Return the rows of a table of P positions at int positions [...], below P; or with `alpha` below P * P.
+
+    Source: Su Jianlin, kexue.fm/archives/7947: position q is alpha e'[q // P] + (1 - alpha) e'[q % P]
+    with e' = (e - alpha e[0]) / (1 - alpha).
+    """
+    if alpha is None:
+        return ops.take(table, position_ids, axis=0)
+    base, count = (table - alpha * table[:1]) / (1 - alpha), table.shape[0]
+    outer, inner = (ops.take(base, ids, axis=0) for ids in (position_ids // count, position_ids % count))
+    return alpha * outer + (1 - alpha) * inner
 
 
 def _inside(name: str, ids: Any, count: int) -> Any:

@@ -14,6 +14,11 @@ _CJK_RANGES = (
     (0x2F800, 0x2FA1F),
 )
 _REPLACEMENT = "\ufffd"
+# As bert4keras has it, which sets no space after any of these.
+CJK_PUNCTUATION = (
+    "＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､　"
+    "、〃〈〉《》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏﹑﹔·！？｡。"
+)
 
 
 class CharacterTable(dict[int, str]):

@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import models
 
 from bert4albert.text.characters import (
+    CJK_PUNCTUATION,
     CharacterTable,
     cased_words,
     is_cjk,
@@ -22,10 +23,7 @@ from bert4albert.text.pieces import Piece, special_pattern
 MAX_WORD_LENGTH = 200
 # Most words of any text are among its most frequent ones, and looking up a known word takes no splitting.
 _REMEMBERED_WORDS = 1 << 16
-_NO_SPACE_AFTER = re.compile(
-    "([＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､　、〃〈〉《》「」『』【】〔〕〖〗"
-    r"〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏﹑﹔·！？｡。+\-/={(<\[]) "
-)
+_NO_SPACE_AFTER = re.compile(rf"([{re.escape(CJK_PUNCTUATION)}+\-/={{(<\[]) ")
 
 
 class WordPiece:

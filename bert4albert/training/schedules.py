@@ -34,24 +34,30 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, points: Mapping[int, float], base: float = 1.0) -> None:
         # JSON turns the steps into strings.
+        if not points or any(float(step) < 0 or float(step) % 1 for step in points):
+            raise ConfigError(
+                f"points must map steps, whole numbers from 0 on, to multiples of the rate, not {points!r:.80}."
+            )
         self.points = {int(step): float(points[step]) for step in sorted(points, key=int)}
         self.base = float(base)
-        if not points or min(self.points) < 0:
-            raise ConfigError(f"points must map steps, 0 or more, to multiples of the rate, not {points!r:.80}.")
 
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of a step, a scalar."""
         points = self.points if 0 in self.points else {0: 0.0, **self.points}
-        step = ops.cast(step, "float32")
-        # The sum of ramps, one for each line: a ramp goes from 0 to 1 between its two points.
-        value = ops.cast(points[0], "float32")
-        for (start, low), (end, high) in itertools.pairwise(points.items()):
-            value += (high - low) * ops.clip((step - start) / (end - start), 0.0, 1.0)
-        return self.base * value
+        return self.base * line_through(points, ops.cast(step, "float32"))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {"points": {str(step): value for step, value in self.points.items()}, "base": self.base}
+
+
+def line_through(points: Mapping[Any, float], step: Any) -> Any:
+    """Return the value at a step, a float of any shape, of the line through points in order; level outside them."""
+    # The sum of ramps, one for each line: a ramp goes from 0 to 1 between its two points.
+    value = ops.zeros_like(step) + next(iter(points.values()))
+    for (start, low), (end, high) in itertools.pairwise(points.items()):
+        value += (high - low) * ops.clip((step - start) / (end - start), 0.0, 1.0)
+    return value
 
 
 def piecewise_linear(points: Mapping[int, float], base: float = 1.0) -> PiecewiseLinear:

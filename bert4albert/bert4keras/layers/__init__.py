@@ -12,6 +12,8 @@ from bert4albert.bert4keras.layers.embeddings import Embedding, PositionEmbeddin
 from bert4albert.bert4keras.layers.losses import BatchConcat, BatchSplit, BiasAdd, Concatenate1D, Loss
 from bert4albert.bert4keras.layers.norms import LayerNormalization, ScaleOffset
 from bert4albert.bert4keras.layers.pointers import EfficientGlobalPointer, GlobalPointer
+from bert4albert.bert4keras.layers.pooling import GlobalMaxPooling1D
+from bert4albert.bert4keras.registration import Layer
 
 _OWN = [
     "BatchConcat",
@@ -22,8 +24,10 @@ _OWN = [
     "EfficientGlobalPointer",
     "Embedding",
     "FeedForward",
+    "GlobalMaxPooling1D",
     "GlobalPointer",
     "K",
+    "Layer",
     "LayerNormalization",
     "Loss",
     "MaximumEntropyMarkovModel",

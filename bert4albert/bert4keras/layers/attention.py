@@ -8,13 +8,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.bert4keras.backend import align, apply_rotary_position_embeddings, attention_normalize
-from bert4albert.bert4keras.registration import register
+from bert4albert.bert4keras.backend import (
+    activation_of,
+    align,
+    apply_rotary_position_embeddings,
+    attention_normalize,
+)
+from bert4albert.bert4keras.registration import Layer, register
 from bert4albert.errors import ConfigError
 
 
 @register
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Layer):
     """Multi-head attention (arXiv:1706.03762).
 
     The input is the list [query, key, value], then a bias of the scores where the call has `a_bias=True`, then sine and
@@ -46,14 +51,15 @@ class MultiHeadAttention(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.heads, self.head_size = heads, head_size
         self.out_dim, self.key_size = out_dim or heads * head_size, key_size or head_size
         self.use_bias, self.normalization, self.attention_scale = use_bias, normalization, attention_scale
         self.attention_dropout, self.return_attention_scores = attention_dropout, return_attention_scores
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.q_dense, self.k_dense, self.v_dense, self.o_dense = (
-            keras.layers.Dense(units, use_bias=use_bias, kernel_initializer=kernel_initializer, name=name)
+            keras.layers.Dense(
+                units, use_bias=use_bias, kernel_initializer=kernel_initializer, dtype=self.dtype_policy, name=name
+            )
             for units, name in (
                 (self.key_size * heads, "q_dense"),
                 (self.key_size * heads, "k_dense"),
@@ -61,7 +67,7 @@ class MultiHeadAttention(keras.layers.Layer):
                 (self.out_dim, "o_dense"),
             )
         )
-        self.dropout = keras.layers.Dropout(attention_dropout or 0.0)
+        self.dropout = keras.layers.Dropout(attention_dropout or 0.0, dtype=self.dtype_policy)
 
     def get_config(self) -> dict[str, Any]:
         """Return Keras' own settings and the arguments."""
@@ -121,7 +127,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
 
 @register
-class FeedForward(keras.layers.Layer):
+class FeedForward(Layer):
     """Two Dense layers; with a list of activations the first is a gated one (arXiv:2002.05202).
 
     Arguments:
@@ -139,10 +145,9 @@ class FeedForward(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.units, self.use_bias = units, use_bias
         activations = activation if isinstance(activation, list) else [activation]
-        self.activation = [keras.activations.get(one) for one in activations]
+        self.activation = [activation_of(one) for one in activations]
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.i_dense = [self._dense(units, f"i{i}_dense", one) for i, one in enumerate(self.activation)]
 
@@ -177,5 +182,10 @@ class FeedForward(keras.layers.Layer):
 
     def _dense(self, units: int, name: str, activation: Any) -> keras.layers.Dense:
         return keras.layers.Dense(
-            units, activation, use_bias=self.use_bias, kernel_initializer=self.kernel_initializer, name=name
+            units,
+            activation,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name=name,
         )

@@ -13,11 +13,11 @@ import numpy as np
 from keras import ops
 
 from bert4albert.bert4keras.backend import sequence_masking
-from bert4albert.bert4keras.registration import register
-from bert4albert.heads.crf import negative_log_likelihood
+from bert4albert.bert4keras.registration import Layer, register
+from bert4albert.heads.crf import crossentropy_of_paths, negative_log_likelihood
 
 
-class _Tagger(keras.layers.Layer):
+class _Tagger(Layer):
     """What both taggers share.
 
     Arguments:
@@ -26,7 +26,6 @@ class _Tagger(keras.layers.Layer):
 
     def __init__(self, lr_multiplier: float = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.lr_multiplier = lr_multiplier
 
     def get_config(self) -> dict[str, Any]:
@@ -47,10 +46,6 @@ class _Tagger(keras.layers.Layer):
     def _scaled_weight(self, shape: tuple[int, int], name: str) -> Any:
         glorot = keras.initializers.GlorotUniform()
         return self.add_weight(shape=shape, initializer=lambda *a, **k: glorot(*a, **k) / self.lr_multiplier, name=name)
-
-    def dense_loss(self, y_true: Any, y_pred: Any) -> Any:
-        """Return the loss for one-hot labels."""
-        return self.sparse_loss(ops.argmax(y_true, axis=2), y_pred)
 
     def dense_accuracy(self, y_true: Any, y_pred: Any) -> Any:
         """Return the accuracy for one-hot labels."""
@@ -82,6 +77,12 @@ class ConditionalRandomField(_Tagger):
     def trans(self) -> Any:
         """The score of going from each label (row) to each label (column)."""
         return ops.convert_to_tensor(self._trans) * self.lr_multiplier
+
+    def dense_loss(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss [batch] for one-hot labels, or smoothed ones."""
+        inside = _inside(y_pred)
+        at_label = ops.where(inside[:, :, None], ops.cast(y_true, y_pred.dtype), 0)
+        return crossentropy_of_paths(at_label, y_pred, self.trans, inside)
 
     def sparse_loss(self, y_true: Any, y_pred: Any) -> Any:
         """Return the negative log-likelihood [batch] of integer labels [batch, length] of any dtype."""
@@ -137,6 +138,10 @@ class MaximumEntropyMarkovModel(_Tagger):
         """The right factor of the transitions."""
         return ops.convert_to_tensor(self._r_trans) * self.lr_multiplier
 
+    def dense_loss(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss for one-hot labels."""
+        return self.sparse_loss(ops.argmax(y_true, axis=2), y_pred)
+
     def sparse_loss(self, y_true: Any, y_pred: Any) -> Any:
         """Return the mean over both directions of the cross-entropy outside padding, a scalar."""
         losses = []
@@ -175,7 +180,11 @@ def _with_history(labels: Any, scores: Any, trans: Any) -> Any:
 def _labels(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
     """Return labels as int32 [batch, length], and where there is no padding."""
     labels = ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
-    return labels, ops.all(ops.not_equal(y_pred, ops.cast(-np.inf, y_pred.dtype)), axis=2)
+    return labels, _inside(y_pred)
+
+
+def _inside(y_pred: Any) -> Any:
+    return ops.all(ops.not_equal(y_pred, ops.cast(-np.inf, y_pred.dtype)), axis=2)
 
 
 def _mean(values: Any, inside: Any) -> Any:

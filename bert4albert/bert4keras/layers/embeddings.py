@@ -9,7 +9,9 @@ import keras
 from keras import ops
 
 from bert4albert.bert4keras.backend import sinusoidal_embeddings
-from bert4albert.bert4keras.registration import register
+from bert4albert.bert4keras.registration import Layer, register
+from bert4albert.layers import padding_mask
+from bert4albert.layers.embeddings import rows_of_positions
 
 
 @register
@@ -28,10 +30,7 @@ class Embedding(keras.layers.Embedding):
         """Return what is not padding, the first position always; the mask as it is for vectors."""
         if len(inputs.shape) != 2:
             return mask
-        mask = super().compute_mask(inputs, mask)
-        if mask is None:
-            return None
-        return ops.concatenate([ops.ones_like(mask[:, :1], dtype="bool"), mask[:, 1:]], axis=1)
+        return padding_mask(inputs) if self.mask_zero else None
 
     def call(self, inputs: Any, mode: str = "embedding") -> Any:
         """Look ids up, or compare vectors with the table."""
@@ -45,14 +44,13 @@ class Embedding(keras.layers.Embedding):
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
 
-class _Positions(keras.layers.Layer):
+class _Positions(Layer):
     """What embeddings of positions share: how they are merged with the input."""
 
     def __init__(
         self, output_dim: int, merge_mode: str = "add", custom_position_ids: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.output_dim, self.merge_mode, self.custom_position_ids = output_dim, merge_mode, custom_position_ids
 
     def get_config(self) -> dict[str, Any]:
@@ -66,11 +64,8 @@ class _Positions(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Merge the input with the embeddings of its positions; the list [input, ids] for ids of one's own."""
-        if self.custom_position_ids:
-            inputs, position_ids = inputs
-        else:
-            position_ids = ops.arange(ops.shape(inputs)[1], dtype="int32")[None]
-        embeddings = self._embeddings(ops.cast(position_ids, "int32"))
+        inputs, position_ids = inputs if self.custom_position_ids else (inputs, None)
+        embeddings = self._embeddings(position_ids, ops.shape(inputs)[1])
         if self.merge_mode == "add":
             return inputs + embeddings
         if self.merge_mode == "mul":
@@ -81,8 +76,8 @@ class _Positions(keras.layers.Layer):
         return ops.concatenate([inputs, ops.broadcast_to(embeddings, shape)], axis=-1)
 
     @abstractmethod
-    def _embeddings(self, position_ids: Any) -> Any:
-        """Return the embeddings of positions [batch or 1, length]."""
+    def _embeddings(self, position_ids: Any, length: Any) -> Any:
+        """Return the embeddings of positions [batch, length], or if None of 0 to before `length` [1, length]."""
 
 
 @register
@@ -123,23 +118,23 @@ class PositionEmbedding(_Positions):
         )
         self.built = True
 
-    def _embeddings(self, position_ids: Any) -> Any:
+    def _embeddings(self, position_ids: Any, length: Any) -> Any:
         table = ops.cast(self.embeddings, self.compute_dtype)
-        if not self.hierarchical:
-            return ops.take(table, position_ids, axis=0)
+        if position_ids is None and not self.hierarchical:
+            return table[None, :length]  # an input that is too long then fails on every backend
+        ids = ops.arange(length)[None] if position_ids is None else position_ids
         alpha = 0.4 if self.hierarchical is True else self.hierarchical
-        base = (table - alpha * table[:1]) / (1 - alpha)
-        outer = ops.take(base, position_ids // self.input_dim, axis=0)
-        return alpha * outer + (1 - alpha) * ops.take(base, position_ids % self.input_dim, axis=0)
+        return rows_of_positions(table, ops.cast(ids, "int32"), alpha or None)
 
 
 @register
 class SinusoidalPositionEmbedding(_Positions):
-    """Sines and cosines of positions (arXiv:1706.03762).
+    """Sines and cosines of positions (arXiv:1706.03762); ids of one's own may lie between whole numbers.
 
     Arguments:
         output_dim, merge_mode, custom_position_ids: as in `PositionEmbedding`.
     """
 
-    def _embeddings(self, position_ids: Any) -> Any:
+    def _embeddings(self, position_ids: Any, length: Any) -> Any:
+        position_ids = ops.arange(length)[None] if position_ids is None else position_ids
         return ops.cast(sinusoidal_embeddings(position_ids, self.output_dim), self.compute_dtype)

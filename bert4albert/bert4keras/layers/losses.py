@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4albert.bert4keras.registration import register
+from bert4albert.bert4keras.registration import Layer, register
 
 
 @register
-class Loss(keras.layers.Layer):
+class Loss(Layer):
     """A layer whose `compute_loss` is what a model trains on, for `compile(optimizer)` without a loss.
 
     Arguments:
@@ -22,7 +22,6 @@ class Loss(keras.layers.Layer):
 
     def __init__(self, output_axis: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.output_axis = output_axis
 
     def get_config(self) -> dict[str, Any]:
@@ -56,12 +55,8 @@ class Loss(keras.layers.Layer):
 
 
 @register
-class Concatenate1D(keras.layers.Layer):
+class Concatenate1D(Layer):
     """Join sequences [batch, length, size] along their length; one without a mask counts whole."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Join."""
@@ -83,7 +78,7 @@ class Concatenate1D(keras.layers.Layer):
 
 
 @register
-class BatchSplit(keras.layers.Layer):
+class BatchSplit(Layer):
     """Split each input along the batch: part 0 of all inputs' first, then part 1, as bert4keras' data parallelism did.
 
     Arguments:
@@ -109,6 +104,15 @@ class BatchSplit(keras.layers.Layer):
             ends = [-(-batch // self.parts) * (i + 1) for i in range(self.parts)]
         return [inputs[start:end] for start, end in zip([0, *ends[:-1]], [*ends[:-1], batch], strict=True)]
 
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Split the masks, where there are any."""
+        if isinstance(mask, (list, tuple)):
+            return [part for x, one in zip(inputs, mask, strict=True) for part in self.compute_mask(x, one)]
+        if mask is None:
+            return [None] * (len(self.parts) if np.ndim(self.parts) > 0 else self.parts)
+        # A symbolic mask is split by a layer of its own, which is no further call of this one.
+        return type(self)(self.parts)(mask) if isinstance(mask, keras.KerasTensor) else self.call(mask)
+
     def compute_output_spec(self, inputs: Any) -> Any:
         """Return the shapes."""
         count = len(self.parts) if np.ndim(self.parts) > 0 else self.parts
@@ -117,12 +121,16 @@ class BatchSplit(keras.layers.Layer):
 
 
 @register
-class BatchConcat(keras.layers.Layer):
-    """Join tensors along the batch."""
+class BatchConcat(Layer):
+    """Join tensors along the batch; their masks too, if all have one."""
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Join."""
         return ops.concatenate(list(inputs), axis=0)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Join the masks."""
+        return None if mask is None or any(one is None for one in mask) else ops.concatenate(list(mask), axis=0)
 
     def compute_output_shape(self, shapes: Any) -> Any:
         """Return the shape."""
@@ -130,12 +138,8 @@ class BatchConcat(keras.layers.Layer):
 
 
 @register
-class BiasAdd(keras.layers.Layer):
+class BiasAdd(Layer):
     """Add a bias to the last axis."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
 
     def build(self, shape: Any) -> None:
         """Create the bias."""

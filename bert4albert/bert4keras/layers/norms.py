@@ -7,11 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.bert4keras.backend import align
-from bert4albert.bert4keras.registration import register
+from bert4albert.bert4keras.backend import activation_of, align
+from bert4albert.bert4keras.registration import Layer, register
 
 
-class Condition(keras.layers.Layer):
+class Condition(Layer):
     """What a condition adds to the scale and the offset of a norm: at first nothing (kexue.fm/archives/7124).
 
     Arguments:
@@ -42,7 +42,7 @@ class Condition(keras.layers.Layer):
         if hidden_units is not None:
             self.hidden_dense = keras.layers.Dense(
                 hidden_units,
-                activation=hidden_activation,
+                activation=activation_of(hidden_activation),
                 use_bias=False,
                 kernel_initializer=hidden_initializer,
                 dtype=self.dtype_policy,
@@ -62,16 +62,16 @@ class Condition(keras.layers.Layer):
         self.built = True
 
     def call(self, condition: Any, ndim: int = 3) -> tuple[Any, Any]:
-        """Return what to add to offset and scale, with axes so that they broadcast to `ndim` ones."""
+        """Return what to add to scale and offset, with axes so that they broadcast to `ndim` ones."""
         if self.hidden_dense is not None:
             condition = self.hidden_dense(condition)
         condition = align(condition, [0, -1], ndim)
-        beta, gamma = (0.0 if dense is None else dense(condition) for dense in (self.beta_dense, self.gamma_dense))
-        return beta, gamma
+        gamma, beta = (0.0 if dense is None else dense(condition) for dense in (self.gamma_dense, self.beta_dense))
+        return gamma, beta
 
 
 @register
-class ScaleOffset(keras.layers.Layer):
+class ScaleOffset(Layer):
     """Multiply the last axis by gamma and add beta.
 
     Arguments:
@@ -91,11 +91,10 @@ class ScaleOffset(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.scale, self.offset = scale, offset
         self.conditional = conditional
         self.hidden_units = hidden_units
-        self.hidden_activation = keras.activations.get(hidden_activation)
+        self.hidden_activation = activation_of(hidden_activation)
         self.hidden_initializer = keras.initializers.get(hidden_initializer)
 
     def get_config(self) -> dict[str, Any]:
@@ -136,18 +135,14 @@ class ScaleOffset(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Scale and add."""
+        gamma, beta = (
+            self.gamma if self.scale is True else self.scale,
+            self.beta if self.offset is True else self.offset,
+        )
         if not self.conditional:
-            return self._scaled(inputs, 0.0, 0.0)
+            return scaled(inputs, gamma, beta)
         inputs, condition = inputs
-        beta, gamma = self.condition(condition, ndim=len(inputs.shape))
-        return self._scaled(inputs, beta, gamma)
-
-    def _scaled(self, inputs: Any, more_beta: Any, more_gamma: Any) -> Any:
-        if self.scale is not None and self.scale is not False:
-            inputs = inputs * ((ops.cast(self.gamma, inputs.dtype) if self.scale is True else self.scale) + more_gamma)
-        if self.offset is not None and self.offset is not False:
-            inputs = inputs + ((ops.cast(self.beta, inputs.dtype) if self.offset is True else self.offset) + more_beta)
-        return inputs
+        return scaled(inputs, gamma, beta, self.condition(condition, ndim=len(inputs.shape)))
 
     def compute_output_shape(self, shape: Any) -> Any:
         """Return the shape of what is scaled."""
@@ -180,9 +175,23 @@ class LayerNormalization(ScaleOffset):
     def call(self, inputs: Any) -> Any:
         """Normalise, scale and add."""
         x = inputs[0] if self.conditional else inputs
-        if self.zero_mean:
-            x = x - ops.mean(x, axis=-1, keepdims=True)
-        if self.unit_variance:
-            variance = ops.mean(ops.square(x), axis=-1, keepdims=True)
-            x = x / ops.sqrt(variance + self.epsilon)
+        x = normalised(x, self.epsilon, self.zero_mean, self.unit_variance)
         return super().call([x, inputs[1]] if self.conditional else x)
+
+
+def normalised(x: Any, epsilon: float, zero_mean: bool = True, unit_variance: bool = True) -> Any:
+    """Return `x` with the mean 0 along the last axis, and the variance 1 before `epsilon` is added to it."""
+    if zero_mean:
+        x = x - ops.mean(x, axis=-1, keepdims=True)
+    if unit_variance:
+        x = x / ops.sqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon)
+    return x
+
+
+def scaled(x: Any, gamma: Any, beta: Any, added: tuple[Any, Any] = (0.0, 0.0)) -> Any:
+    """Return `x` times gamma plus beta, each with what is `added` to it; None or False for no gamma or beta."""
+    if gamma is not None and gamma is not False:
+        x = x * (ops.cast(gamma, x.dtype) + added[0])
+    if beta is not None and beta is not False:
+        x = x + (ops.cast(beta, x.dtype) + added[1])
+    return x

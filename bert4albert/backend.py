@@ -15,6 +15,8 @@ from bert4albert.errors import Bert4AlbertError, ConfigError
 # What constructors raise when a file gives them something else than was saved.
 _UNUSABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError, ImportError)
 
+_MOST_LEVELS = 200  # of a config: more than models within models have
+
 _Registered = TypeVar("_Registered", bound=Callable[..., Any])
 
 
@@ -38,6 +40,8 @@ def _guarded(cls: type) -> type:
     @functools.wraps(read)
     def from_config(owner: type, *args: Any, **kwargs: Any) -> Any:
         try:
+            if _nested_deeper((args, kwargs), _MOST_LEVELS):
+                raise ValueError("it is nested too deeply")  # Else it would be read, and fail when it is written.
             return read(owner, *args, **kwargs)
         except Bert4AlbertError:
             raise
@@ -49,6 +53,11 @@ def _guarded(cls: type) -> type:
 
     cls.from_config = classmethod(from_config)  # type: ignore[attr-defined]
     return cls
+
+
+def _nested_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return levels == 0 or any(_nested_deeper(item, levels - 1) for item in inner)
 
 
 def concrete(tensor: Any) -> np.ndarray | None:

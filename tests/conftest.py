@@ -13,7 +13,6 @@ from support.models import TINY, eagerly
 LONG_FILES = (
     "test_compare.py",
     "test_examples.py",
-    "test_fuzz_doors.py",
     "test_keras_files.py",
     "test_pretraining_teacher.py",
     "test_saving_whole.py",

@@ -57,6 +57,7 @@ def build(golden):
     return build
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("model", FOLDERS)
 @pytest.mark.parametrize("head", HEADS)
 def test_outputs_are_those_of_bert4keras(build, model, head):
@@ -69,6 +70,7 @@ def test_outputs_are_those_of_bert4keras(build, model, head):
     np.testing.assert_allclose(found[rows], wanted[rows], atol=1e-5 if head != "mlm" else 2e-5, rtol=0)
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("model", FOLDERS)
 def test_a_smaller_vocabulary_is_that_of_bert4keras(build, model):
     keep_tokens, compound_tokens = [*range(5), *range(100, 160)], [[5, 7], [9, 10, 11]]
@@ -78,6 +80,7 @@ def test_a_smaller_vocabulary_is_that_of_bert4keras(build, model):
     np.testing.assert_allclose(found[ids != 0], expected["keep_tokens|mlm"][ids != 0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.eager
 def test_positions_are_decomposed_as_in_bert4keras(build):
     built, expected = build("albert", hierarchical_position=True)
     found = built.predict([expected["hierarchical|ids"], expected["hierarchical|segments"]])
@@ -114,6 +117,7 @@ def test_beams_are_those_of_bert4keras(build, model):
         assert found.tolist() == expected[key].tolist(), key
 
 
+@pytest.mark.eager
 def test_remembered_keys_and_values_change_no_probability(build):
     built, _ = build("bert", application="unilm")
     decoder = Beams(built, start_id=None, end_id=3, maxlen=5)
@@ -132,6 +136,7 @@ def test_remembered_keys_and_values_change_no_probability(build):
         np.testing.assert_allclose(found, whole, atol=1e-6)
 
 
+@pytest.mark.eager
 def test_layers_and_weights_are_those_that_scripts_know():
     model = build_transformer_model(**SIZES, model="albert")
     assert [layer.name for layer in model.layers if layer.weights] == [
@@ -157,6 +162,7 @@ def test_layers_and_weights_are_those_that_scripts_know():
         norm.get_output_at(3)
 
 
+@pytest.mark.eager
 @pytest.mark.once
 def test_optimizers_know_weights_by_their_old_names():
     model = build_transformer_model(**SIZES, with_mlm=True)
@@ -165,6 +171,7 @@ def test_optimizers_know_weights_by_their_old_names():
     assert "MLM-Bias/bias" not in names  # excluding "bias" from decay never excluded it
 
 
+@pytest.mark.eager
 def test_a_model_is_read_back_as_it_was_saved(tmp_path, batch):
     model = untidy(build_transformer_model(**SIZES, model="albert_unshared", with_mlm=True))
     inputs = [batch.token_ids % 61, batch.segment_ids]
@@ -177,6 +184,7 @@ def test_a_model_is_read_back_as_it_was_saved(tmp_path, batch):
     np.testing.assert_array_equal(model.predict(inputs), before)
 
 
+@pytest.mark.eager
 def test_an_unshared_model_is_saved_with_all_its_layers(tmp_path, batch):
     bert = build_transformer_model(**SIZES, model="albert_unshared", with_pool=True, return_keras_model=False)
     untidy(bert.model)
@@ -187,6 +195,7 @@ def test_an_unshared_model_is_saved_with_all_its_layers(tmp_path, batch):
     np.testing.assert_array_equal(bert.model.predict([batch.token_ids % 61, batch.segment_ids]), before)
 
 
+@pytest.mark.eager
 @pytest.mark.once
 @pytest.mark.parametrize("kept", [{"keep_tokens": [0, 3, 60, 7]}, {"compound_tokens": [[5, 9], [60]]}])
 def test_chosen_words_may_be_loaded_after_compiling(build, golden, batch, kept):
@@ -200,6 +209,7 @@ def test_chosen_words_may_be_loaded_after_compiling(build, golden, batch, kept):
         bert.load_weights_from_checkpoint({"bert/encoder/transformer/group_0/inner_group_0/x": np.ones(3)})
 
 
+@pytest.mark.eager
 def test_a_condition_changes_nothing_at_first(batch):
     condition = keras.Input((7,))
     settings = {"layer_norm_cond_hidden_size": 5, "layer_norm_cond_hidden_act": "swish"}
@@ -219,12 +229,14 @@ def test_a_condition_changes_nothing_at_first(batch):
     assert np.abs(bert.model.predict([*inputs, given]) - bert.model.predict([*inputs, -given])).max() > 0.01
 
 
+@pytest.mark.eager
 def test_a_model_without_segments_has_one_input(batch):
     model = build_transformer_model(**SIZES, segment_vocab_size=0, application="lm")
     assert len(model.inputs) == 1
     assert model.predict(batch.token_ids % 61).shape == (3, 13, 61)
 
 
+@pytest.mark.eager
 def test_fewer_layers_are_the_first_ones_of_the_checkpoint(build):
     whole, expected = build("bert", return_keras_model=False)
     first, _ = build("bert", return_keras_model=False, num_hidden_layers=2, prefix="Successor-")
@@ -234,6 +246,7 @@ def test_fewer_layers_are_the_first_ones_of_the_checkpoint(build):
     assert all(layer.name.startswith("Successor-") for layer in first.model.layers)
 
 
+@pytest.mark.eager
 def test_a_class_of_a_script_is_built():
     class WithoutSegments(BERT):
         def apply_embeddings(self, inputs):
@@ -243,6 +256,7 @@ def test_a_class_of_a_script_is_built():
     assert extend_with_language_model(BERT)(config=SIZES).config.application == "lm"
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -258,6 +272,7 @@ def test_what_is_not_there_is_told(arguments, words):
         build_transformer_model(**SIZES, **arguments)
 
 
+@pytest.mark.eager
 @pytest.mark.once
 @pytest.mark.parametrize("key", ["attention_caches", "shared_segment_embeddings", "residual_attention_scores"])
 @pytest.mark.parametrize("model", ["bert", BERT])
@@ -267,6 +282,7 @@ def test_what_is_not_offered_is_refused_and_not_left_out(model, key):
         build_transformer_model(**SIZES, model=model, **{key: {"a": 1}})
 
 
+@pytest.mark.eager
 @pytest.mark.once
 @pytest.mark.parametrize("rate", [0, 0.1])
 def test_dropout_of_a_script_follows_the_models(rate):
@@ -278,12 +294,14 @@ def test_dropout_of_a_script_follows_the_models(rate):
     assert ("Last" in [layer.name for layer in model.layers]) == (rate > 0)
 
 
+@pytest.mark.eager
 def test_weights_that_a_checkpoint_lacks_are_told(golden):
     files = golden("google_bert")
     with pytest.raises(CheckpointError, match="does not fit"):
         build_transformer_model(str(files.config), str(files.checkpoint), num_hidden_layers=4)
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("model", ["albert", "albert_unshared"])
 def test_groups_that_the_config_does_not_know_are_told(golden, tmp_path, model):
     files = golden("google_albert_groups")
@@ -293,6 +311,7 @@ def test_groups_that_the_config_does_not_know_are_told(golden, tmp_path, model):
         build_transformer_model(str(config), str(files.checkpoint), model=model)
 
 
+@pytest.mark.eager
 def test_a_compiled_model_is_still_loaded_with_its_optimizer(tmp_path):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.compile("adam", "mse")
@@ -303,6 +322,7 @@ def test_a_compiled_model_is_still_loaded_with_its_optimizer(tmp_path):
     assert int(loaded.optimizer.iterations.numpy()) == 1
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize(
     "layer",
     [GlobalPointer(3, 6), EfficientGlobalPointer(3, 6), PositionEmbedding(ModelConfig.from_dict(TINY))],
@@ -314,6 +334,7 @@ def test_layers_of_the_library_are_not_taken_for_the_old_ones_of_the_same_name(l
     assert type(again) is type(layer)
 
 
+@pytest.mark.eager
 def test_a_name_in_files_is_given_once():
     taken = type("GlobalPointer", (keras.layers.Layer,), {})
     with pytest.raises(TypeError, match="bert4albert>GlobalPointer is registered already"):

@@ -126,6 +126,7 @@ def test_all_copies_tied_train_as_the_shared_model_does(name):
     assert min(expected) < 0.95 * expected[0]
 
 
+@pytest.mark.eager
 def test_all_copies_tied_end_with_the_weights_of_the_shared_model():
     shared_trunk, shared = classifier("albert", layers=2)
     trunk, unshared = classifier(layers=2)
@@ -240,6 +241,7 @@ def test_tied_copies_and_their_state_stay_equal_to_the_bit_and_part_when_they_ar
         assert not all_equal(values)
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("name", each("adamw", "layerwise momentum", "layerwise"))
 def test_copies_let_go_go_on_with_their_own_gradients_and_rates(name):
     """After the last tied step an optimizer of its own, with the same state, goes on in the same way."""
@@ -276,6 +278,7 @@ def test_it_works_with_a_moving_average_adversarial_training_and_half_precision(
     assert not any(map(all_equal, copies(trunk, "kernel").values()))
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("name", each("adamw", "layerwise"))
 def test_the_state_is_saved_and_restored_with_that_of_the_optimizer(tmp_path, name):
     trunk, model = classifier()

@@ -24,6 +24,8 @@ from bert4albert.finding import model_folder
 from bert4albert.pictures import draw_drift
 from bert4albert.tasks import TextClassifier, load_task
 
+pytestmark = pytest.mark.eager
+
 CONFIG = TINY | {"num_hidden_layers": 4, "num_hidden_groups": 1}
 TOKENS = np.random.default_rng(2).integers(1, 211, (3, 11)).astype("int32")
 INPUTS = [TOKENS, np.zeros_like(TOKENS)]

@@ -17,8 +17,15 @@ GOLDEN = [("google_albert", "albert"), ("google_albert", "albert_unshared"), ("g
 END_IDS = {"google_albert": [98, 161], "google_bert": [37, 102, 143]}
 
 
-@pytest.mark.parametrize("use_cache", [True, False], ids=["cached", "uncached"])
-@pytest.mark.parametrize(("folder", "name"), GOLDEN)
+SEARCHES = [pytest.param(*case, True, id=f"{case[1]}-cached") for case in GOLDEN]
+# Without the cache TensorFlow compiles anew for every length: one of them in every suite.
+SEARCHES += [
+    pytest.param(*case, False, id=f"{case[1]}-uncached", marks=[pytest.mark.slow] * (case[1] != "albert_unshared"))
+    for case in GOLDEN
+]
+
+
+@pytest.mark.parametrize(("folder", "name", "use_cache"), SEARCHES)
 def test_searches_find_the_tokens_of_bert4keras(golden, folder, name, use_cache):
     files = golden(folder)
     expected = files.bert4keras
@@ -53,6 +60,7 @@ def model():
     return build()
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("sharing", SCHEDULES.values(), ids=SCHEDULES.keys())
 @pytest.mark.parametrize("application", ["lm", "unilm"])
 def test_cached_logits_equal_those_of_the_whole_model_at_every_step(application, sharing):

@@ -141,7 +141,11 @@ def test_segmented_text_becomes_words(tmp_path):
     assert read_words(path) == [("我们爱北京", words), ("好", [(0, 1, "word")])]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    # tests/test_crf.py and tests/test_pointers.py have the layers of the others learn.
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("crf", "efficient_global_pointer"))) for name in METHODS],
+)
 def test_each_method_learns_and_survives_saving(method, backbone, tokenizer, examples, tmp_path):
     if method.endswith("pointer"):
         # Spans around both others, which tags cannot express.

@@ -25,7 +25,7 @@ SCRIPTS = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 # The plain name `torch` may bring gigabytes of CUDA packages; this release has a CPU wheel of its own.
 TORCH = "torch==2.13.0"
 # Backend and pytest's marks, two at a time on two cores; what does not depend on the backend runs once.
-RUNS = (("tensorflow", "once"), ("jax", "not once"), ("tensorflow", "not once"), ("torch", "not once"))
+RUNS = (("tensorflow", "once"), ("tensorflow", "not once"), ("jax", "not once"), ("torch", "not once"))
 
 EXTRAS = "test,jax,plot,interop,export,serving,serve"
 
@@ -67,13 +67,20 @@ def slow(arguments: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     """Check style and types, then run the tests on every backend."""
     install(EXTRAS, TORCH)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        tests = pool.map(lambda run: run_tests(run[0], f"{run[1]} and not slow", arguments), RUNS)
+        style = pool.submit(check_style)
+        return style.result() | failed_tests(set(tests))
+
+
+def check_style() -> int:
+    """Check style and types, and return 1 where something is amiss."""
     failed = 0
     for command in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]):
-        print("$", *command, flush=True)
-        failed |= subprocess.run([SCRIPTS / command[0], *command[1:]], cwd=ROOT).returncode
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        codes = set(pool.map(lambda run: run_tests(run[0], f"{run[1]} and not slow", arguments), RUNS))
-    return int(failed != 0) | failed_tests(codes)
+        done = subprocess.run([SCRIPTS / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
+        print("$", *command, "\n" + done.stdout + done.stderr, flush=True)
+        failed |= done.returncode
+    return int(failed != 0)
 
 
 def failed_tests(codes: set[int]) -> int:

@@ -13,10 +13,8 @@ from support.models import TINY, eagerly
 LONG_FILES = (
     "test_compare.py",
     "test_examples.py",
-    "test_keras_files.py",
     "test_pretraining_teacher.py",
     "test_saving_whole.py",
-    "test_selected.py",
     "test_task_training.py",
 )
 

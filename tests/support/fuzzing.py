@@ -45,9 +45,9 @@ def changed_json(chance, values):
         parent, key = chance.choice([*_places(values)] or [(None, None)])
         how = chance.choice(["absurd", "absurd", "absurd", "drop", "rename", "repeat"])
         if parent is None:
-            return chance.choice(ABSURD)
+            return _absurd(chance)
         if how == "absurd":
-            parent[key] = chance.choice(ABSURD)
+            parent[key] = _absurd(chance)
         elif how == "drop":
             del parent[key]
         elif isinstance(parent, list):
@@ -59,11 +59,18 @@ def changed_json(chance, values):
     return values
 
 
-def _places(values):
+def _absurd(chance):
+    value = chance.choice(ABSURD)
+    # A copy: what is put into a file may be changed there in its turn.
+    return json.loads(json.dumps(value)) if isinstance(value, list | dict) else value
+
+
+def _places(values, levels=20):
     items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for key, value in items:
         yield values, key
-        yield from _places(value)
+        if levels:  # Not to the ground of what is nested hundreds of levels deep.
+            yield from _places(value, levels - 1)
 
 
 class Cases:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 from support.checkpoints import random_arrays
-from support.fuzzing import ABSURD, Cases, changed_bytes, run_cases
+from support.fuzzing import Cases, absurd, changed_bytes, run_cases
 
 from bert4albert import ModelConfig, build_model
 from bert4albert.checkpoint.dialects import GOOGLE_ALBERT, HF_ALBERT
@@ -172,7 +172,7 @@ class Checkpoint(Cases):
             key = self.random.choice(
                 [*CONFIG, "sharing", "inner_group_num", "hidden_act", "keep_tokens", "family", "compound_tokens"]
             )
-            values[key] = self.random.choice(ABSURD)
+            values[key] = absurd(self.random)
         content = bytearray(json.dumps(values).encode())
         if self.random.random() < 0.2:
             content[self.random.randrange(len(content))] = self.random.randrange(256)

@@ -45,9 +45,9 @@ def changed_json(chance, values):
         parent, key = chance.choice([*_places(values)] or [(None, None)])
         how = chance.choice(["absurd", "absurd", "absurd", "drop", "rename", "repeat"])
         if parent is None:
-            return _absurd(chance)
+            return absurd(chance)
         if how == "absurd":
-            parent[key] = _absurd(chance)
+            parent[key] = absurd(chance)
         elif how == "drop":
             del parent[key]
         elif isinstance(parent, list):
@@ -59,9 +59,9 @@ def changed_json(chance, values):
     return values
 
 
-def _absurd(chance):
+def absurd(chance):
+    """One of the absurd values: a copy, since what is put into a file may be changed there in its turn."""
     value = chance.choice(ABSURD)
-    # A copy: what is put into a file may be changed there in its turn.
     return json.loads(json.dumps(value)) if isinstance(value, list | dict) else value
 
 

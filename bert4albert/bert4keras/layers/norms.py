@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.bert4keras.backend import activation_of, align
+from bert4albert.bert4keras.backend import activation_of, align, as_saved
 from bert4albert.bert4keras.registration import Layer, register
 
 
@@ -108,6 +108,11 @@ class ScaleOffset(Layer):
             "hidden_activation": keras.activations.serialize(self.hidden_activation),
             "hidden_initializer": keras.initializers.serialize(self.hidden_initializer),
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ScaleOffset:
+        """Return the layer of a config, as of a file."""
+        return super().from_config(as_saved(config, "hidden_activation"))
 
     def build(self, shape: Any) -> None:
         """Create the weights."""

@@ -136,6 +136,15 @@ def test_a_saved_gelu_stays_what_it_was():
     assert again[1].activation[1] is keras.activations.relu
 
 
+def test_norms_of_half_precision_bear_large_numbers():
+    x = np.random.default_rng(0).normal(size=(2, 3, 64)) * 100
+    x[..., 3] += 900
+    wanted = (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
+    norm = layers.LayerNormalization(conditional=True, dtype="mixed_float16")
+    found = norm([x.astype("float16"), np.ones((2, 4), "float16")])
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), wanted, atol=0.01)
+
+
 def test_layers_compute_in_their_own_dtype():
     attention, feed = layers.MultiHeadAttention(2, 4, dtype="float64"), layers.FeedForward(4, dtype="float64")
     feed.build((None, None, 4))

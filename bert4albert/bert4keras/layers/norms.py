@@ -189,7 +189,9 @@ def normalised(x: Any, epsilon: float, zero_mean: bool = True, unit_variance: bo
     if zero_mean:
         x = x - ops.mean(x, axis=-1, keepdims=True)
     if unit_variance:
-        x = x / ops.sqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon)
+        # In float32 at least: the square of 256 is too large for float16.
+        wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        x = x / ops.cast(ops.sqrt(ops.mean(ops.square(wide), axis=-1, keepdims=True) + epsilon), x.dtype)
     return x
 
 

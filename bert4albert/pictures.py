@@ -131,14 +131,14 @@ def _draw_quality(axes: Any, results: Sequence[Result], costs: Sequence[Sequence
 
 
 def _draw_drift(axes: Any, results: Sequence[Result], part: str) -> None:
-    """Draw the mean over seeds of the distance of each depth's kernels from the start."""
+    """Draw the mean over seeds of the distance of each depth's weights from the start."""
     for result, colour, marker in zip(results, _cycle(COLOURS), _cycle(_MARKERS), strict=False):
         moved = 100 * result.drift[part].mean(axis=0)
         axes.plot(range(1, len(moved) + 1), moved, color=colour, marker=marker, markersize=5, label=result.point)
     axes.set_title(part.replace("_", "-"))
     axes.set_xlabel("depth")
     if part == "attention":
-        axes.set_ylabel("distance, % of the kernels' norm")
+        axes.set_ylabel("distance, % of the weights' norm")
     else:
         axes.legend(frameon=False)
     axes.set_ylim(bottom=0)

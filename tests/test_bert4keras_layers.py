@@ -9,6 +9,7 @@ import pytest
 from bert4albert.bert4keras import layers
 from bert4albert.bert4keras.backend import search_layer, set_gelu
 from bert4albert.bert4keras.models import BERT
+from bert4albert.bert4keras.parts import Norm
 
 IDS = np.array([[3, 5, 0], [7, 0, 0], [2, 4, 6], [1, 0, 0]])
 SIZES = {
@@ -114,6 +115,34 @@ def test_gelu_is_what_set_gelu_says():
     ):
         np.testing.assert_array_equal(function(given), keras.ops.gelu(given, approximate=tanh))
     assert bert.layers["Embedding-Norm"].get_config()["hidden_activation"] == "gelu_tanh"
+
+
+def test_a_saved_gelu_stays_what_it_was():
+    given = np.array([[-1.0, 0.5]], "float32")
+    feed, norm = layers.FeedForward(2, ["gelu", "relu"]), layers.LayerNormalization(hidden_activation="gelu")
+    # What files say that were written when "gelu" was the erf form, and when it was chosen by `set_gelu`.
+    old = [{**feed.get_config(), "activation": ["gelu", "relu"]}, {**norm.get_config(), "hidden_activation": "gelu"}]
+    part = Norm(BERT(config=SIZES).config, size=8, conditional=True, hidden_units=2, hidden_activation="gelu")
+    try:
+        set_gelu("tanh")
+        again = [feed.from_config(feed.get_config()), feed.from_config(old[0])]
+        norms = [norm.from_config(norm.get_config()), norm.from_config(old[1])]
+        dense = Norm.from_config(part.get_config()).condition.hidden_dense
+    finally:
+        set_gelu("erf")
+    found = [layer.activation[0] for layer in again] + [layer.hidden_activation for layer in norms]
+    for function in (*found, dense.activation):
+        np.testing.assert_array_equal(function(given), keras.ops.gelu(given, approximate=False))
+    assert again[1].activation[1] is keras.activations.relu
+
+
+def test_norms_of_half_precision_bear_large_numbers():
+    x = np.random.default_rng(0).normal(size=(2, 3, 64)) * 100
+    x[..., 3] += 900
+    wanted = (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
+    norm = layers.LayerNormalization(conditional=True, dtype="mixed_float16")
+    found = norm([x.astype("float16"), np.ones((2, 4), "float16")])
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), wanted, atol=0.01)
 
 
 def test_layers_compute_in_their_own_dtype():

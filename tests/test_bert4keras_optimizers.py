@@ -238,6 +238,11 @@ def test_clipnorm_is_the_norm_of_all_gradients(base):
         np.testing.assert_allclose(one_step(clipped, [np.array([3.0]), np.array([4.0])]), [[0.06], [0.08]], rtol=1e-5)
 
 
+def test_optimizers_of_older_files_clip_each_gradient_alone():
+    clipped = Adam.from_config({**Adam(0.1).get_config(), "clipnorm": 1.0})
+    assert (clipped.clipnorm, clipped.global_clipnorm) == (1.0, None)
+
+
 def test_amsgrad_divides_by_the_highest_velocity():
     optimizer, plain = Adam(0.1, amsgrad=True), Adam(0.1)
     moved = {}
@@ -260,6 +265,23 @@ def test_weights_decay_by_adafactors_own_rate():
     np.testing.assert_allclose(one_step(again, [np.zeros(3)]), [[0.01 * 0.5] * 3], rtol=1e-4)
     unscaled = optimizers.AdaFactor(learning_rate=None, multiply_by_parameter_scale=False)
     np.testing.assert_allclose(one_step(unscaled, [np.ones(3)]), [[0.05 * 0.01] * 3], rtol=1e-3)
+
+
+def test_adafactors_own_rate_goes_on_from_older_files():
+    def adafactor():
+        made = optimizers.AdaFactor(learning_rate=None, beta1=0.9)
+        made.build([keras.Variable(np.ones((2, 3)), name="w")])
+        return made
+
+    first, again, older = adafactor(), adafactor(), adafactor()
+    state = {str(i): np.full(variable.shape, i + 3.0) for i, variable in enumerate(first.variables)}
+    again.load_own_variables(state)
+    count, *rest = state.values()
+    older.load_own_variables({str(i): value for i, value in enumerate([count, np.array(1.0), *rest])})
+    for variables in zip(again.variables, older.variables, state.values(), strict=True):
+        one, other, wanted = map(keras.ops.convert_to_numpy, variables)
+        np.testing.assert_array_equal(one, wanted)
+        np.testing.assert_array_equal(other, wanted)
 
 
 def test_adam_of_keras_is_that_of_bert4keras_when_it_is_extended():

@@ -183,6 +183,8 @@ def test_k_computes_as_keras_2():
     assert K.dtype(K.where(np.array([True, False]), K.constant([1, 2], "int32"), 0)) == "int32"
     assert K.eval(K.constant([1, 2, 3, 4], shape=(2, 2))).tolist() == [[1, 2], [3, 4]]
     assert K.eval(K.constant(5, shape=(2, 2))).tolist() == [[5, 5], [5, 5]]
+    assert K.dtype(K.constant(5, "int32", shape=(2, 2))) == "int32"
+    assert keras.layers.Lambda(lambda x: x * K.constant(2.0, shape=(3,)))(keras.Input((3,))).shape == (None, 3)
     with pytest.raises(ConfigError, match="pool_mode"):
         K.pool2d(np.ones((1, 4, 4, 1), "float32"), 2, pool_mode="mean")
     with pytest.raises(AttributeError, match="ctc_decode"):

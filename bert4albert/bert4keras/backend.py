@@ -98,6 +98,17 @@ def activation_of(identifier: Any) -> Any:
     return own or keras.activations.get(identifier)
 
 
+def as_saved(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return the config of a saved layer, the activations under `key` as they were, whatever `set_gelu` says now.
+
+    Files name the form of gelu; those from before "gelu" was what `set_gelu` says call that by erf "gelu".
+    """
+    given = config.get(key)
+    if isinstance(given, list):
+        return {**config, key: ["gelu_erf" if one == "gelu" else one for one in given]}
+    return {**config, key: "gelu_erf"} if given == "gelu" else config
+
+
 def search_layer(inputs: Any, name: str, exclude_from: Any = None) -> Any:
     """Return the layer of this name that a layer or tensor depends on.
 

@@ -44,10 +44,11 @@ def as_keras3(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return named arguments of an optimizer of Keras 2 as those of Keras 3.
 
     `lr` is the learning rate; `decay` is refused. `clipnorm` was the most norm of all gradients together, which Keras 3
-    calls `global_clipnorm`; with `TF_KERAS=1` it was that of each alone, as `clipnorm` is in Keras 3.
+    calls `global_clipnorm`; with `TF_KERAS=1` it was that of each alone, as `clipnorm` is in Keras 3. Where both names
+    are there, as in configs of optimizers, they mean what they mean in Keras 3: so clipped those in older files.
     """
     arguments = with_learning_rate(arguments)
-    if arguments.get("clipnorm") and not is_tf_keras:
+    if arguments.get("clipnorm") and "global_clipnorm" not in arguments and not is_tf_keras:
         arguments["global_clipnorm"] = arguments.pop("clipnorm")
     return arguments
 
@@ -177,6 +178,13 @@ class AdaFactor(keras.optimizers.Optimizer):
         own = {name: getattr(self, name) for name in names.split()}
         own["exclude_from_parameter_scale"] = [*self.exclude_from_parameter_scale]
         return {**super().get_config(), **own, **({"learning_rate": None} if self._own_rate else {})}
+
+    def load_own_variables(self, store: Any) -> None:
+        """Set the state; older files have one number more, a rate of 1, by which the own rate was multiplied."""
+        if self._own_rate is not None and len(store.keys()) == len(self.variables) + 1:
+            # It is the second; the first is the counter of steps.
+            store = {str(place): store[str(place + (place > 0))] for place in range(len(self.variables))}
+        super().load_own_variables(store)
 
     def build(self, variables: list[Any]) -> None:
         """Create the averages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,7 +28,9 @@ def constant(value: Any, dtype: str | None = None, shape: Any = None, name: str 
     tensor = ops.convert_to_tensor(value, dtype=dtype or floatx())
     if shape is None:
         return tensor
-    return ops.full(shape, tensor) if ops.size(tensor) == 1 else ops.reshape(tensor, shape)
+    if math.prod(tensor.shape) == 1:
+        return ops.broadcast_to(ops.reshape(tensor, ()), shape)
+    return ops.reshape(tensor, shape)
 
 
 def zeros(shape: Any, dtype: str | None = None, name: str | None = None) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from bert4albert.bert4keras.backend import as_saved
 from bert4albert.bert4keras.layers.norms import Condition, normalised, scaled
 from bert4albert.bert4keras.registration import register
 from bert4albert.layers import AttentionMask, Embeddings, MaskedLMHead, padding_mask
@@ -196,6 +197,11 @@ class Norm(Part):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
         return {**super().get_config(), **self.settings}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Norm:
+        """Return the layer of a config, as of a file."""
+        return super().from_config(as_saved(config, "hidden_activation"))
 
     def new_layers(self) -> dict[str, Any]:
         """Return a new norm."""

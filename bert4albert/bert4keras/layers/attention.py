@@ -12,6 +12,7 @@ from bert4albert.bert4keras.backend import (
     activation_of,
     align,
     apply_rotary_position_embeddings,
+    as_saved,
     attention_normalize,
 )
 from bert4albert.bert4keras.registration import Layer, register
@@ -160,6 +161,11 @@ class FeedForward(Layer):
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> FeedForward:
+        """Return the layer of a config, as of a file."""
+        return super().from_config(as_saved(config, "activation"))
 
     def build(self, shape: Any) -> None:
         """Create the weights."""

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4albert.bert4keras.backend import activation_of, align
+from bert4albert.bert4keras.backend import activation_of, align, as_saved
 from bert4albert.bert4keras.registration import Layer, register
 
 
@@ -109,6 +109,11 @@ class ScaleOffset(Layer):
             "hidden_initializer": keras.initializers.serialize(self.hidden_initializer),
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ScaleOffset:
+        """Return the layer of a config, as of a file."""
+        return super().from_config(as_saved(config, "hidden_activation"))
+
     def build(self, shape: Any) -> None:
         """Create the weights."""
         size = shape[0][-1] if self.conditional else shape[-1]
@@ -184,7 +189,9 @@ def normalised(x: Any, epsilon: float, zero_mean: bool = True, unit_variance: bo
     if zero_mean:
         x = x - ops.mean(x, axis=-1, keepdims=True)
     if unit_variance:
-        x = x / ops.sqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon)
+        # In float32 at least: the square of 256 is too large for float16.
+        wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        x = x / ops.cast(ops.sqrt(ops.mean(ops.square(wide), axis=-1, keepdims=True) + epsilon), x.dtype)
     return x
 
 

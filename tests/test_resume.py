@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from support.fuzzing import changed_bytes
+from support.gradients import to_numpy
 from support.models import TINY, eagerly
 
 from bert4albert import ConfigError, DataError, Tokenizer, build_model
@@ -134,6 +135,20 @@ def test_another_run_is_refused_and_what_differs_is_named(tmp_path):
     (tmp_path / "state.npz").write_bytes(b"half")
     with pytest.raises(DataError, match="is damaged"):
         fit(new_task(), tmp_path)
+
+
+@pytest.mark.once
+def test_an_optimizer_that_half_precision_made_infinite_is_put_back_as_it_was(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    state = RunState(tmp_path, {"data": "a"}, model, None)
+    model.compile("adam", "mse", run_eagerly=True)
+    model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0, callbacks=[state])
+    slot = model.optimizer.variables[-1]
+    slot.assign(np.full(slot.shape, np.inf))
+    state.on_epoch_end(1, {"loss": 1.0})
+    slot.assign(np.zeros(slot.shape))
+    RunState(tmp_path, {"data": "a"}, model, None).restore(model.optimizer)
+    assert np.isinf(to_numpy(slot)).all()
 
 
 @pytest.mark.once

@@ -142,7 +142,8 @@ class RunState(keras.callbacks.Callback):
 
     def _fill(self, owner: str, variables: Sequence[Any]) -> None:
         arrays = {name: array for name, array in self._arrays.items() if name.startswith(f"{owner}/")}
-        fill(_named(owner, variables), arrays, self.path, owner)
+        # `fit` watches weights; what half precision did to an optimizer is what an unbroken run would go on with.
+        fill(_named(owner, variables), arrays, self.path, owner, finite=owner == "model")
 
 
 def _named(owner: str, values: Sequence[Any]) -> dict[str, Any]:

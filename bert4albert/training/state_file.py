@@ -59,7 +59,9 @@ def opened_state(path: Path) -> Iterator[tuple[dict[str, Any], Callable[[], dict
         raise DataError(f"{path} is damaged ({error!s:.100}): delete it to begin anew.") from None
 
 
-def fill(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path, what: str) -> None:
+def fill(
+    variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path, what: str, *, finite: bool = True
+) -> None:
     """Assign to each variable the array of its name.
 
     Arguments:
@@ -67,13 +69,14 @@ def fill(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: P
         arrays: their values; there must be no others.
         path: the file that they come from.
         what: what to call the owner of the variables in messages.
+        finite: whether NaN or infinite numbers are an error.
 
-    Raises `DataError`, before anything is assigned, for arrays of other variables or with NaN or infinite numbers.
+    Raises `DataError`, before anything is assigned, for arrays of other variables or with such numbers.
     """
     if {name: _kind(array) for name, array in arrays.items()} != {name: _kind(v) for name, v in variables.items()}:
         raise DataError(f"{path} is of another {what}: give what the run was begun with, or another folder.")
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not all_finite(array):
+        if finite and array.dtype.kind == "f" and not all_finite(array):
             raise DataError(f"{path} is damaged ({name} holds NaN or infinite numbers): delete it to begin anew.")
     for name, variable in variables.items():
         variable.assign(arrays[name])

@@ -19,8 +19,8 @@ LONG_FILES = (
 )
 
 
-# Whose cases all run in the suite; of the others, where compiling takes longer, one of each test, and all under `slow`.
-ALL_CASES = {"tensorflow": ("test_",), "jax": ("test_golden",), "torch": ("test_",)}
+# Whose cases all run in the suite; of the others one of each test, and all under `slow`.
+ALL_CASES = {"tensorflow": ("test_",), "jax": ("test_golden",), "torch": ("test_golden", "test_between")}
 
 
 @pytest.hookimpl(tryfirst=True)

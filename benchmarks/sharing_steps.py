@@ -1,6 +1,6 @@
 """What points between shared and unshared cost: time of a training step, as a ratio to another point.
 
-    python benchmarks/sharing_steps.py [--size tiny|base] [--runs 7] [--steps 3]
+    python benchmarks/sharing_steps.py [--size tiny|base] [--rows 32] [--runs 7] [--steps 3]
 
 Classifiers with AdamW (rate 1e-4, clipped to norm 1) on made-up rows of 128 tokens take turns, some steps each, so that
 a noisy machine is noisy for all of them; the ratios are those within one turn, printed as median and range. Memory
@@ -77,11 +77,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--only", nargs="+", choices=POINTS, default=list(POINTS))
+    parser.add_argument("--rows", type=int, help="rows of a batch; by default 32, for `base` 8")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="steps of one point in a row")
     parser.add_argument("--jit", action="store_true", help="compile with XLA on TensorFlow; JAX always does")
     arguments = parser.parse_args()
-    random, config, rows = np.random.default_rng(0), SIZES[arguments.size], ROWS[arguments.size]
+    random, config, rows = np.random.default_rng(0), SIZES[arguments.size], arguments.rows or ROWS[arguments.size]
     tokens = random.integers(5, config["vocab_size"], (rows, LENGTH)).astype("int32")
     for row, length in enumerate(random.integers(LENGTH // 2, LENGTH + 1, rows)):
         tokens[row, length:] = 0

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 from bert4albert.config_keys import (
@@ -308,7 +309,7 @@ def _settle_embeddings(fields: dict[str, Any], source: str) -> None:
             raise ConfigError("hierarchical_position=0 would place every block of positions alike; use 0 < alpha < 1.")
     for name in ("keep_tokens", "compound_tokens"):
         if fields.get(name) is not None:
-            fields[name] = _as_tuple(fields[name])
+            fields[name] = _token_ids(name, fields[name], source)
     if fields["embedding_size"] != fields["hidden_size"] and not fields.get("projected_words"):
         fields["embedding_mapping"] = True
     if fields.get("projected_words") and fields.get("embedding_mapping"):
@@ -377,6 +378,21 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, (Schedule, DepthLora)):
         return value.as_json()
     return [_as_json(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def _token_ids(name: str, value: Any, source: str) -> tuple[Any, ...]:
+    """Return the entries of `keep_tokens` (ids) or `compound_tokens` (lists of ids, or of ids and weights)."""
+    entries = _as_tuple(value.tolist() if hasattr(value, "tolist") else value)
+    lists = name == "compound_tokens"
+    if isinstance(entries, tuple) and _are_numbers(entries) and all(isinstance(e, tuple) == lists for e in entries):
+        return entries
+    raise ConfigError(f"{name} in {source} must be a list of {'lists of ' * lists}token ids, not {value!r:.80}.")
+
+
+def _are_numbers(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_are_numbers, value))
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _as_tuple(value: Any) -> Any:

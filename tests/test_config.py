@@ -113,6 +113,9 @@ def test_a_config_round_trips_through_json():
         ({"application": "seq2seq"}, ["application", "unilm"]),
         ({"masked_positions": True}, ["masked_positions", "with_mlm"]),
         ({"attention_head_size": 13}, ["attention_head_size", "13"]),
+        ({"keep_tokens": "all"}, ["keep_tokens", "a list of token ids", "'all'"]),
+        ({"keep_tokens": [0, "\ud800"]}, ["keep_tokens", "a list of token ids"]),
+        ({"compound_tokens": [3, 4]}, ["compound_tokens", "a list of lists of token ids", "[3, 4]"]),
     ],
 )
 def test_a_config_that_cannot_be_built_says_why(change, words):

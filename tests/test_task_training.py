@@ -11,7 +11,6 @@ from support.models import TINY
 from bert4albert import Bert4AlbertError, ConfigError, Tokenizer, TrainingError, build_model
 from bert4albert.tasks import TextClassifier
 
-pytestmark = pytest.mark.eager
 LETTERS = "abcdefghij"
 TOKENIZER = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS])
 EXAMPLES = [(" ".join(LETTERS[i % 7 : i % 7 + 3]), "xy"[i % 2]) for i in range(12)]
@@ -66,6 +65,7 @@ def fit(task, *arguments, **options):
     return task.fit(*arguments, **{"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "verbose": 0} | options)
 
 
+@pytest.mark.eager
 def test_a_loss_that_is_no_number_ends_the_training_with_the_weights_from_before(task):
     before = weights_of(task)
     with pytest.raises(
@@ -77,6 +77,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_weights_from_before
     assert task.predict(["a"])
 
 
+@pytest.mark.eager
 @pytest.mark.once
 def test_weights_broken_by_the_last_step_are_noticed_though_its_loss_was_fine(task):
     before = weights_of(task)
@@ -85,6 +86,7 @@ def test_weights_broken_by_the_last_step_are_noticed_though_its_loss_was_fine(ta
     assert same(weights_of(task), before)
 
 
+@pytest.mark.eager
 def test_with_validation_the_best_finite_weights_are_in_place(task, monkeypatch):
     seen, scores = [], iter([0.5, 0.25])
 
@@ -98,6 +100,7 @@ def test_with_validation_the_best_finite_weights_are_in_place(task, monkeypatch)
     assert same(weights_of(task), seen[0])
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize(("where", "ema"), [({"batch": 0}, 0.5), ({"batch": 4}, None), ({"epoch": 0}, 0.5)])
 def test_ctrl_c_leaves_a_usable_task(task, where, ema):
     with pytest.raises(KeyboardInterrupt):
@@ -106,6 +109,7 @@ def test_ctrl_c_leaves_a_usable_task(task, where, ema):
     assert len(task.predict([text for text, _ in EXAMPLES])) == 12
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("ema", [None, 0.5])
 def test_ctrl_c_while_the_first_step_compiles_leaves_the_weights_from_before(task, monkeypatch, ema):
     before = weights_of(task)
@@ -117,6 +121,7 @@ def test_ctrl_c_while_the_first_step_compiles_leaves_the_weights_from_before(tas
     assert task.predict(["a"])
 
 
+@pytest.mark.eager
 @pytest.mark.once
 def test_ctrl_c_after_evaluations_leaves_the_best_weights(task, monkeypatch):
     seen, scores = [], iter([0.5, 0.9, 0.1])
@@ -131,6 +136,7 @@ def test_ctrl_c_after_evaluations_leaves_the_best_weights(task, monkeypatch):
     assert same(weights_of(task), seen[1])
 
 
+@pytest.mark.eager
 @pytest.mark.once
 def test_a_metric_that_is_no_number_is_never_the_best(task, monkeypatch):
     seen, scores = [], iter([float("nan"), 0.5, float("nan")])
@@ -144,6 +150,7 @@ def test_a_metric_that_is_no_number_is_never_the_best(task, monkeypatch):
     assert same(weights_of(task), seen[1])
 
 
+@pytest.mark.eager
 @pytest.mark.once
 def test_backup_and_restore_is_refused_in_words(task, tmp_path):
     with pytest.raises(ConfigError, match="BackupAndRestore forgets"):
@@ -178,6 +185,7 @@ def test_threads_that_ask_at_once_get_the_answers_of_one_after_the_other(task, t
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.eager
 @pytest.mark.once
 @pytest.mark.filterwarnings("ignore")
 def test_a_quantised_task_is_not_saved_where_it_could_not_be_loaded(tmp_path):
@@ -190,6 +198,7 @@ def test_a_quantised_task_is_not_saved_where_it_could_not_be_loaded(tmp_path):
     assert not (tmp_path / "task").exists()
 
 
+@pytest.mark.eager
 def test_answers_follow_the_weights_and_new_variables(task):
     """What was compiled for an answer must not keep old weights, nor miss those of LoRA."""
     before = task.predict_proba(["a b"])

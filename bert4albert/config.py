@@ -207,9 +207,7 @@ class ModelConfig:
         )
         for head in (HEADS["pooler"], HEADS["masked_lm"]):
             fields[head.key] = _head_activation(fields.get(head.key), head, program)
-        for name in _DROPOUT_RATES:
-            if name in fields and fields[name] is None:
-                fields[name] = 0.0
+        fields |= {name: 0.0 for name in _DROPOUT_RATES if fields.get(name, 0.0) is None}
         return cls._validated(fields, source, own_sharing)
 
     @classmethod

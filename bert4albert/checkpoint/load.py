@@ -79,28 +79,21 @@ class LoadReport:
 
     def problems(self) -> str:
         """Return everything that does not fit, in one sentence; empty if all fits."""
-        parts = []
-        if self.missing:
-            parts.append(f"missing {_listed(sorted(set(self.missing.values())))}")
-        if self.mis_shaped:
-            shapes = [
-                f"{name} has shape {found} in the file and needs shape {needed}"
-                for name, (found, needed) in self.mis_shaped.items()
-            ]
-            parts.append(f"wrong shape: {_listed(shapes)}")
-        if self.mis_typed:
-            typed = [f"{name} holds {dtype}, not floats" for name, dtype in self.mis_typed.items()]
-            parts.append(f"wrong dtype: {_listed(typed)}")
-        if self.unexpected:
-            parts.append(f"unexpected {_listed(self.unexpected)}")
-        return "; ".join(parts)
+        shapes = [
+            f"{name} has shape {found} in the file and needs shape {needed}"
+            for name, (found, needed) in self.mis_shaped.items()
+        ]
+        parts = {
+            "missing": sorted(set(self.missing.values())),
+            "wrong shape:": shapes,
+            "wrong dtype:": [f"{name} holds {dtype}, not floats" for name, dtype in self.mis_typed.items()],
+            "unexpected": self.unexpected,
+        }
+        return "; ".join(f"{what} {_listed(names)}" for what, names in parts.items() if names)
 
     def __str__(self) -> str:
-        used = len(set(self.filled.values()))
-        rows = [
-            f"{self.source} ({self.dialect})",
-            f"  {len(self.filled):5} weights filled from {used} tensors",
-        ]
+        rows = [f"{self.source} ({self.dialect})"]
+        rows.append(f"  {len(self.filled):5} weights filled from {len(set(self.filled.values()))} tensors")
         if self.fresh:
             rows.append(f"  {len(self.fresh):5} weights fresh: {_listed(self.fresh)}")
         rows += [f"  {count:5} tensors exempt: {why}" for why, count in Counter(self.exempt.values()).items()]

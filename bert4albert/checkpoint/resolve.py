@@ -26,13 +26,8 @@ from bert4albert.sharing import Schedule, parse_schedule, unshared_schedule
 
 MODELS = ("albert", "albert_unshared", "bert")
 
-_BY_SUFFIX = {
-    ".safetensors": SafeTensors,
-    ".bin": open_pytorch,
-    ".pt": open_pytorch,
-    ".pth": open_pytorch,
-    ".npz": NumpyArchive,
-}
+_PYTORCH = (".bin", ".pt", ".pth")
+_BY_SUFFIX = {".safetensors": SafeTensors, ".npz": NumpyArchive, **dict.fromkeys(_PYTORCH, open_pytorch)}
 
 
 @dataclass(frozen=True)

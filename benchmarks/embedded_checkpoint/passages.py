@@ -1,11 +1,13 @@
 """Cut the passages of the recipe: texts written for it, whole and in pieces; speech and words of the corpus.
 
-    python benchmarks/embedded_checkpoint/passages.py --corpus train.txt.xz --out passages
+    python benchmarks/embedded_checkpoint/passages.py --corpus train.txt.xz --dictionary dict.txt --out passages
 
 Writes text files, one passage a line, into the folder: `texts.txt` (the two files beside this script), `pieces.txt`
 (their sentences, some of their clauses, and runs of sentences), `clauses.txt`, `own_words.txt` (their characters and
-words), `speech.txt` (sentences of the corpus with many words of everyday speech and no classical ones) and
-`words.txt` (characters of the corpus, and pairs that occur together more often than chance).
+words), `speech.txt` (sentences of the corpus with many words of everyday speech and no classical ones), `prose.txt`
+(100,000 of its other sentences), `words.txt` (characters of the corpus, and pairs that occur together more often than
+chance) and, with the word list of jieba 0.42.1 (MIT, `jieba/dict.txt` of its source package), `dictionary.txt` (its
+commonest words of two to four characters, without names of people and places, and all its adjectives and idioms).
 """
 
 import argparse
@@ -22,6 +24,7 @@ from bert4albert.pretraining.corpus import Corpus
 OWN = [Path(__file__).with_name(name) for name in ("reviews_zh.txt", "everyday_zh.txt")]
 SENTENCE = re.compile('[^。！？!?；;]+[。！？!?；;]*[”』」’"]*')
 OWN_SENTENCE = re.compile("[^。！？!?；;…~～]+[。！？!?；;…~～]*")
+LATIN = re.compile("[A-Za-z0-9]")
 HAN = re.compile("[\u4e00-\u9fff]+")
 SPOKEN = set("我你您他她咱俺吗呢吧啊呀哦啦嘛很太真挺好坏爱喜欢想觉让给买吃喝看说走来去家妈爸孩朋友了着过得儿哪怎么这那")
 CLASSICAL = set("之乎者也矣焉哉曰尔汝吾其乃皆遂")
@@ -54,15 +57,30 @@ def clauses(sentence: str) -> list[str]:
     return pieces
 
 
-def spoken(corpus: list[str]) -> list[str]:
-    latin = re.compile("[A-Za-z0-9]")
-    return [
-        sentence
-        for sentence in sentences(corpus)
-        if share(sentence, SPOKEN) >= 0.22
-        and len(latin.findall(sentence)) < 0.1 * len(sentence)
+def spoken_and_other(corpus: list[str]) -> tuple[list[str], list[str]]:
+    """Return the sentences that sound like speech, and the others."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    for sentence in sentences(corpus):
+        parts[not sounds_spoken(sentence)].append(sentence)
+    return parts
+
+
+def sounds_spoken(sentence: str) -> bool:
+    return (
+        share(sentence, SPOKEN) >= 0.22
+        and len(LATIN.findall(sentence)) < 0.1 * len(sentence)
         and share(sentence, CLASSICAL) < 0.03
-    ]
+    )
+
+
+def listed_words(dictionary: Path) -> list[str]:
+    """Return words of jieba's list, the commonest first: lines of a word, how often it was seen, and its class."""
+    rows = [line.split() for line in dictionary.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if HAN.fullmatch(row[0]) and 2 <= len(row[0]) <= 4]
+    rows.sort(key=lambda row: -int(row[1]))
+    common = [word for word, _, kind in rows if not kind.startswith(("nr", "ns", "nt", "m", "t"))][:40_000]
+    telling = [word for word, count, kind in rows if kind in ("a", "i", "l", "z") and int(count) >= 3]
+    return list(dict.fromkeys(common + telling))
 
 
 def words(corpus: list[str]) -> list[str]:
@@ -136,14 +154,18 @@ def own_words(texts: list[str]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", nargs="+", required=True)
+    parser.add_argument("--dictionary", type=Path, help="the word list of jieba")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     random.seed(0)
     texts = [line for path in OWN for line in path.read_text(encoding="utf-8").splitlines()]
-    speech = spoken(args.corpus)
+    speech, prose = spoken_and_other(args.corpus)
     random.shuffle(speech)
+    random.shuffle(prose)
     parts = {"texts": texts, "pieces": pieces(texts), "clauses": all_clauses(texts), "own_words": own_words(texts)}
-    parts |= {"speech": speech, "words": words(args.corpus)}
+    parts |= {"speech": speech, "prose": prose[:100_000], "words": words(args.corpus)}
+    if args.dictionary:
+        parts["dictionary"] = listed_words(args.dictionary)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, passages in parts.items():
         (args.out / f"{name}.txt").write_text("\n".join(passages) + "\n", encoding="utf-8")

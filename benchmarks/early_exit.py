@@ -48,7 +48,7 @@ def measure(arguments: argparse.Namespace, sharing: str, seed: int) -> dict[str,
         read(arguments.data, "valid", arguments.held_out),
     )
     choose, test = held_out[::2], held_out[1::2]
-    task.fit(train, choose, epochs=arguments.epochs, learning_rate=2e-4, seed=seed, verbose=0)
+    task.fit(train, choose, epochs=arguments.epochs, seed=seed, verbose=0)
     whole = task.evaluate(choose)["accuracy"]
     results = task.evaluate(choose, confidence=CONFIDENCES)
     kept = [result for result in results if result["accuracy"] >= whole - ALLOWED_LOSS] or results[-1:]

@@ -84,6 +84,17 @@ def compiles() -> bool:
     return keras.backend.backend() in ("tensorflow", "jax")
 
 
+def compiles_each_shape() -> bool:
+    """Return whether `compiled` compiles anew for each combination of input shapes, and not once for all of them."""
+    return keras.backend.backend() == "jax" or (keras.backend.backend() == "tensorflow" and _has_tensorflow_gpu())
+
+
+def _has_tensorflow_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
     """Return a function that computes the same without gradients, compiled where the backend has a compiler.
 
@@ -100,7 +111,7 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable
         import tensorflow as tf
 
         # On a CPU XLA gains next to nothing here and compiles for seconds; Keras' own default is the same.
-        has_gpu = bool(tf.config.list_physical_devices("GPU"))
+        has_gpu = _has_tensorflow_gpu()
         # A function object of its own, since TensorFlow warns of retracing where several models share one.
         return tf.function(
             lambda *arguments: function(*arguments),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import ops
 
-from bert4albert.backend import compiled, compiles
+from bert4albert.backend import compiled, compiles_each_shape
 from bert4albert.batches import Batches
 from bert4albert.errors import ConfigError
 from bert4albert.layers import padding_mask
@@ -117,7 +117,7 @@ class EarlyExit:
 
 def _room(count: int) -> int:
     """Return how many rows to compute for so many texts: a power of two where each shape is compiled."""
-    return 1 << (count - 1).bit_length() if compiles() else count
+    return 1 << (count - 1).bit_length() if compiles_each_shape() else count
 
 
 def draw_exits(results: Sequence[dict[str, float]], metric: str, path: str | os.PathLike[str]) -> None:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from importlib.util import find_spec
 import keras
 import numpy as np
 import pytest
+from support.backends import environment_for
 from support.gradients import to_numpy
 from support.models import TINY, eagerly
 
@@ -364,7 +364,7 @@ def test_a_saved_classifier_answers_the_same_in_a_new_process_on_another_backend
     result = subprocess.run(
         [sys.executable, "-c", program, tmp_path / "saved"],
         input=json.dumps(ODD_TEXTS),
-        env=os.environ | {"KERAS_BACKEND": backend},
+        env=environment_for(backend),
         capture_output=True,
         text=True,
         check=True,

@@ -199,6 +199,7 @@ def killed_and_ended(kills, compared, folder, out):
     assert without_costs(out) == without_costs(compared.folder)
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_with_the_same_files(compared, folder, tmp_path):
     killed_and_ended(2, compared, folder, tmp_path / "killed")
 
@@ -279,6 +280,7 @@ def test_each_point_is_shown_at_the_rate_that_is_best_for_it_on_valid(folder, tm
     assert "learning rate" in str(report)
 
 
+@pytest.mark.slow
 def test_f1_is_resampled_too_and_the_command_prints_the_report(folder, tmp_path, capsys):
     lines = [f"{character} {'B-X' if i == 0 else 'O'}\n" for text in TEXTS for i, character in enumerate(f"{text}。")]
     sentences = "".join(line + ("\n" if line.startswith("。") else "") for line in lines)

@@ -84,7 +84,7 @@ def recomputed(model, new_tokens, application):
     for source, beams in zip(SOURCES, new_tokens, strict=True):
         token_ids = np.concatenate([[source] * len(beams), beams], axis=1).astype("int32")
         segment_ids = np.arange(token_ids.shape[1]) >= len(source) * np.ones((len(beams), 1))
-        outputs = model([token_ids, (segment_ids * (application == "unilm")).astype("int32")])
+        outputs = model.predict_on_batch([token_ids, (segment_ids * (application == "unilm")).astype("int32")])
         logits = keras.ops.convert_to_numpy(outputs)[:, -1].astype("float64")
         rows.append(logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
     return np.stack(rows)

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import keras
 import numpy as np
 import pytest
+from support.backends import environment_for
 from support.gradients import to_numpy
 from support.models import TINY, untidy
 
@@ -129,7 +130,7 @@ def test_every_public_layer_and_every_task_goes_to_another_backend(folder, backe
         pytest.skip(f"{backend} is not installed")
     program = "import sys, pathlib, test_keras_files; test_keras_files.check(pathlib.Path(sys.argv[1]))"
     paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": paths}
+    environment = environment_for(backend) | {"PYTHONPATH": paths}
     result = subprocess.run([sys.executable, "-c", program, folder], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
 

@@ -10,7 +10,7 @@ from support.golden import GOLDEN, GOOGLE_FOLDERS, SHARED
 from support.models import TINY, eagerly
 
 # Files that do not fit into the time of the suite that every change runs; `develop.py slow` runs them.
-LONG_FILES = ("test_examples.py", "test_pretraining_teacher.py")
+LONG_FILES = ("test_compare.py", "test_examples.py", "test_pretraining_teacher.py")
 
 
 # Whose cases all run in the suite; of the others one of each test, and all under `slow`.

@@ -240,9 +240,8 @@ def _staging(folder: Path) -> Iterator[Path]:
         staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
         descriptor = _opened(staging)
         _lock(descriptor, exclusive=True)
-        if descriptor is None or _is_at(
-            descriptor, staging
-        ):  # or another writer took it for a dead one's before it was locked
+        # Before it was open and locked, another writer may have taken it for a dead one's.
+        if staging.is_dir() and (descriptor is None or _is_at(descriptor, staging)):
             break
         _close(descriptor)
     try:

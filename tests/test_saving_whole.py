@@ -6,6 +6,7 @@
 import errno
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ import time
 import pytest
 from support.savers import SAVERS, content_of
 
-from bert4albert import Bert4AlbertError, Tokenizer
+from bert4albert import Bert4AlbertError, Tokenizer, files
 from bert4albert.errors import CheckpointError, DataError, TokenizerError
 from bert4albert.files import _DECIDED, _STAGING, reading, write_atomically, writing
 
@@ -324,6 +325,25 @@ def test_a_file_that_is_a_folder_a_pipe_or_a_device_is_never_replaced(tmp_path, 
         name.rmdir() if name.is_dir() else name.unlink()
     saver.save(tmp_path, 1)
     assert saver.read(tmp_path) == 1
+
+
+@pytest.mark.parametrize("moment", ["mkdtemp", "_opened"])
+def test_a_folder_that_another_writer_took_for_a_dead_ones_is_made_anew(tmp_path, monkeypatch, moment):
+    where = files if moment == "_opened" else files.tempfile
+    original, taken = getattr(where, moment), []
+
+    def and_taken(*arguments, **options):
+        result = original(*arguments, **options)
+        staging = result if moment == "mkdtemp" else arguments[0]
+        if not taken and files._STAGING in str(staging):
+            taken.append(staging)
+            shutil.rmtree(staging)
+        return result
+
+    monkeypatch.setattr(where, moment, and_taken)
+    files.write_json(tmp_path / "x.json", {"a": 1})
+    assert taken
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
 def test_leftovers_of_dead_writers_go_and_those_of_live_ones_stay(tmp_path):
